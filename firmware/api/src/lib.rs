@@ -1,0 +1,225 @@
+//! The one typed interface between the supervisor and its faces: requests, replies, status and events. Pure; the
+//! transport is one JSON value a line over the unix socket [`SOCKET`]. Faces know nothing else of the supervisor.
+#![forbid(unsafe_code)]
+
+use serde::{Deserialize, Serialize};
+use twinpost_types::{ConfiguredMode, EffectiveMode, Epoch, VolumeReport};
+
+/// Where `had` listens. Requests up to [`LINE_BYTES_MAX`], one reply a request.
+pub const SOCKET: &str = "/run/twinpost/api.sock";
+/// Longest line in either direction, bytes.
+pub const LINE_BYTES_MAX: usize = 256 * 1024;
+
+/// What a face asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "request")]
+pub enum Request {
+    /// Everything that `get system ha status` shows.
+    Status,
+    /// Event records with a number above `after`, oldest first, at most 500.
+    Events {
+        /// Last number already seen; 0 = from the oldest kept.
+        after: u64,
+    },
+    /// Orderly switch to the other unit (`diagnose system ha failover`).
+    Failover,
+    /// Both units back to their configured modes (`diagnose system ha restore`).
+    Restore,
+    /// Rejoin as configured (`diagnose system ha restart`).
+    Restart,
+    /// Take the role with data that may be stale (`execute ha force-primary`).
+    ForcePrimary,
+    /// Planned reboot.
+    Reboot,
+    /// Planned power-off.
+    Shutdown,
+    /// Signal a service (`diagnose system process kill <service> <signal>`).
+    Kill {
+        /// Service name as init knows it.
+        service: String,
+        /// Signal number, 1–31.
+        signal: u8,
+    },
+    /// Start or stop a service.
+    Service {
+        /// Service name as init knows it.
+        service: String,
+        /// True starts, false stops.
+        start: bool,
+    },
+}
+
+/// What the supervisor answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "reply")]
+pub enum Reply {
+    /// Status.
+    Status(Box<Status>),
+    /// Events.
+    Events {
+        /// Records in order.
+        events: Vec<EventRecord>,
+    },
+    /// Accepted; the outcome is in the event log.
+    Accepted {
+        /// One sentence for the operator.
+        message: String,
+    },
+    /// Refused; nothing was changed.
+    Refused {
+        /// What was wrong and what is allowed.
+        message: String,
+    },
+}
+
+/// One record of the durable event log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// Number, grows by one, kept over reboots.
+    pub seq: u64,
+    /// Boot count of the unit when it happened.
+    pub boot: u64,
+    /// Microseconds since that boot.
+    pub at_us: u64,
+    /// Milliseconds since 1970 by the wall clock, for people only.
+    pub wall_ms: u64,
+    /// Stable name, for instance `takeover`, `heartbeat-down`, `verdict`.
+    pub name: String,
+    /// One line with the evidence.
+    pub text: String,
+}
+
+/// Status of one unit and of what it knows of its peer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Host name.
+    pub host: String,
+    /// Firmware version.
+    pub version: String,
+    /// Board id.
+    pub board: String,
+    /// Microseconds since boot when this was made.
+    pub now_us: u64,
+    /// Configured mode.
+    pub configured: ConfiguredMode,
+    /// Effective mode.
+    pub effective: EffectiveMode,
+    /// Since when, microseconds since boot.
+    pub since_us: u64,
+    /// Why: the last reason in words, or what is being waited for.
+    pub why: String,
+    /// Stored epoch.
+    pub epoch: Epoch,
+    /// Peer as last heard; `None` before the first valid heartbeat.
+    pub peer: Option<PeerStatus>,
+    /// Heartbeat links.
+    pub links: Vec<LinkStatus>,
+    /// Volumes in the order queue, data.
+    pub volumes: Vec<VolumeReport>,
+    /// Virtual IPs and whether this unit holds them now.
+    pub vips: Vec<VipStatus>,
+    /// Mail services.
+    pub mail: MailStatus,
+    /// Alarms in force, each one sentence that says what to do.
+    pub alarms: Vec<String>,
+    /// The last takeover on this unit.
+    pub takeover: Option<Timeline>,
+    /// Services as init reports them.
+    pub services: Vec<ServiceStatus>,
+    /// Heartbeat thread: worst lateness since start, microseconds.
+    pub lateness_us_max: u64,
+    /// Datagrams dropped by reason, since start.
+    pub dropped: Vec<(String, u64)>,
+    /// Resident memory of the supervisor and of init, KiB.
+    pub memory_kib: (u64, u64),
+    /// Microseconds from kernel start until the unit was ready for service; 0 = not yet.
+    pub ready_us: u64,
+}
+
+/// What is known of the peer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its effective mode.
+    pub effective: EffectiveMode,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Its firmware.
+    pub version: String,
+    /// Milliseconds since the last valid heartbeat on any link.
+    pub age_ms: u64,
+    /// `alive`, `silent`, `gone`, `unresponsive`.
+    pub verdict: String,
+}
+
+/// One heartbeat link.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LinkStatus {
+    /// Port name.
+    pub port: String,
+    /// Valid heartbeats arrive within three intervals.
+    pub up: bool,
+    /// Carrier.
+    pub carrier: bool,
+    /// Heartbeats accepted.
+    pub received: u64,
+    /// Heartbeats missed.
+    pub lost: u64,
+    /// Replication runs over this link.
+    pub replication: bool,
+}
+
+/// One virtual IP.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VipStatus {
+    /// Address with prefix length.
+    pub address: String,
+    /// Port.
+    pub port: String,
+    /// This unit holds it.
+    pub held: bool,
+}
+
+/// Mail services as the supervisor knows them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MailStatus {
+    /// Postfix answers.
+    pub smtp: bool,
+    /// Dovecot answers.
+    pub imap: bool,
+    /// Files in the queue (incoming, active, deferred, hold); 0 while not mounted.
+    pub queued: u64,
+}
+
+/// Phase times of one takeover, microseconds since boot; 0 = not reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeline {
+    /// Epoch taken.
+    pub epoch: Epoch,
+    /// Evidence in words.
+    pub evidence: String,
+    /// Verdict on the peer, or hand-over received.
+    pub verdict_us: u64,
+    /// Peer fenced (epoch durable, replication cut).
+    pub fenced_us: u64,
+    /// Volumes promoted.
+    pub promoted_us: u64,
+    /// Volumes mounted.
+    pub mounted_us: u64,
+    /// Mail services listening.
+    pub services_us: u64,
+    /// Virtual IPs claimed and announced.
+    pub claimed_us: u64,
+}
+
+/// One supervised service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Name.
+    pub name: String,
+    /// `running`, `stopped`, `backing-off`, `failed`.
+    pub state: String,
+    /// Process id; 0 = none.
+    pub pid: u32,
+    /// Restarts since boot.
+    pub restarts: u32,
+}

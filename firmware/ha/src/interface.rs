@@ -1,0 +1,379 @@
+//! What goes into the decisions and what comes out: settings, events, actions. Only data.
+
+use core::time::Duration;
+use twinpost_types::{
+    ConfiguredMode, EffectiveMode, Epoch, Health, LinkId, OnFailure, RebootAction, Report, UnitId, VOLUMES,
+    VolumeId, VolumeReport,
+};
+
+/// The settings that decisions depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// This unit.
+    pub unit: UnitId,
+    /// Configured mode.
+    pub mode: ConfiguredMode,
+    /// What to do after an own failure.
+    pub on_failure: OnFailure,
+    /// What a planned reboot of the primary does.
+    pub reboot_action: RebootAction,
+    /// Silence on every link for this long = unresponsive; 0.15–3600 s.
+    pub threshold: Duration,
+    /// Time between heartbeats; 10–1000 ms.
+    pub interval: Duration,
+    /// Act on proof of death before the threshold.
+    pub fast_detect: bool,
+    /// Which heartbeat links are configured.
+    pub links: [bool; twinpost_types::LINKS],
+    /// Number of virtual IPs, at most `VIPS_MAX`.
+    pub vips: usize,
+    /// A third party (default gateway) is configured on the service network. Without one, condition (c) of fast-detect asks
+    /// for the carrier of the service port only.
+    pub third_party: bool,
+    /// Role changes an hour before the unit latches.
+    pub max_role_changes: u8,
+}
+
+/// Whom a neighbour probe asks. Probes go out on the port where the target lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProbeTarget {
+    /// The peer's own address on the service network (from its heartbeats).
+    PeerService,
+    /// Virtual IP by index.
+    Vip(u8),
+    /// The peer's address on a heartbeat link.
+    PeerHeartbeat(LinkId),
+    /// The default gateway.
+    ThirdParty,
+}
+
+/// Who answered for a virtual IP before it is claimed (RFC 5227).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VipAnswer {
+    /// Nobody answered for any of them.
+    Nobody,
+    /// The peer's MAC answers; `mail` tells whether its SMTP service sends a greeting there.
+    Peer {
+        /// SMTP greeting received on the virtual IP.
+        mail: bool,
+    },
+    /// A stranger's MAC answers.
+    Stranger([u8; 6]),
+}
+
+/// Operator's verbs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Orderly switch, on either unit.
+    Failover,
+    /// Both units back to their configured modes.
+    Restore,
+    /// Rejoin as configured.
+    Restart,
+    /// Take the role although the data may be stale.
+    ForcePrimary,
+    /// Planned reboot.
+    Reboot,
+    /// Planned power-off.
+    Shutdown,
+}
+
+/// What the decisions are told.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Event {
+    /// The supervisor is up; durable state as read. `epoch` is the highest epoch ever stored here.
+    Started {
+        /// Stored epoch.
+        epoch: Epoch,
+    },
+    /// Nothing new; a deadline has passed.
+    Tick,
+    /// A valid heartbeat was accepted on `link`.
+    Heartbeat {
+        /// Where.
+        link: LinkId,
+        /// From whom (for the tie break).
+        from: UnitId,
+        /// The boot of the sender is another one than before.
+        rebooted: bool,
+        /// What it says.
+        report: Report,
+    },
+    /// Carrier of a heartbeat port changed (also told once at start).
+    Carrier {
+        /// Which link.
+        link: LinkId,
+        /// Carrier present.
+        up: bool,
+    },
+    /// Carrier of the service port changed (also told once at start).
+    ServiceCarrier {
+        /// Carrier present.
+        up: bool,
+    },
+    /// A neighbour answered a probe, or was heard by itself.
+    ProbeAnswered {
+        /// Who.
+        target: ProbeTarget,
+    },
+    /// The answer to [`Action::ProbeVips`].
+    VipsProbed(VipAnswer),
+    /// Another host claims a virtual IP that this unit holds (ARP conflict).
+    VipContested {
+        /// True when it is the peer's MAC.
+        by_peer: bool,
+    },
+    /// The state of the volumes as the replication reports it; also once at start.
+    Volumes([VolumeReport; VOLUMES]),
+    /// Own health changed.
+    Health(Health),
+    /// A step has ended. Steps are run one at a time, in the order in which they were asked for.
+    StepDone {
+        /// Which.
+        step: Step,
+        /// How.
+        result: Result<(), Fault>,
+    },
+    /// Replication lost its peer while promoted, or is about to be promoted alone, and asks what became of it; writes stall until
+    /// [`Action::AnswerFence`].
+    FenceAsked {
+        /// Which volume.
+        volume: VolumeId,
+    },
+    /// An operator's verb.
+    Operator(Command),
+}
+
+/// Why a step failed. The words are in the shell's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Refused by the lower layer; nothing changed.
+    Refused,
+    /// Not done within its limit; it may still happen.
+    TimedOut,
+    /// Tried and failed.
+    Failed,
+}
+
+/// One step of a plan. The shell runs it off the heartbeat path and answers with [`Event::StepDone`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Store this epoch durably.
+    StoreEpoch(Epoch),
+    /// Cut replication to the peer so that nothing more of it is accepted; the peer counts as outdated from here on.
+    Fence,
+    /// Promote both volumes. Fence questions asked meanwhile are answered by the decisions.
+    Promote,
+    /// Mount both volumes (made on them first if they are fresh).
+    Mount,
+    /// Start mail services and wait until they listen.
+    StartMail,
+    /// Claim all virtual IPs with a lease and announce them; repeat announcements until released.
+    ClaimVips,
+    /// Stop mail services.
+    StopMail,
+    /// Release all virtual IPs.
+    ReleaseVips,
+    /// Flush and unmount.
+    Unmount,
+    /// Demote both volumes.
+    Demote,
+    /// First use of a new pair: declare both empty copies equal (both fresh and connected), so that no full resync is needed.
+    Initialise,
+    /// (Re)connect replication over this link.
+    Connect(LinkId),
+    /// Mark the own data outdated (the peer goes on alone).
+    Outdate,
+    /// Restart the machine, after the steps before it.
+    Reboot,
+    /// Switch the machine off, after the steps before it.
+    PowerOff,
+    /// Reset the machine at once, by the watchdog or the kernel: what it holds cannot be given up otherwise.
+    Reset,
+}
+
+/// The answer to a fence question, as DRBD's exit codes mean it (drbd.conf(5), `fence-peer`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FenceAnswer {
+    /// 4: the peer's data was outdated successfully.
+    PeerOutdated,
+    /// 5: the peer is down or can never act; go on alone.
+    PeerDown,
+    /// 6: the peer is primary itself; this side must not go on.
+    PeerPrimary,
+    /// Any other: not decided; stay frozen until replication is connected again.
+    Undecided,
+}
+
+/// What the shell shall do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Action {
+    /// Send a heartbeat on every link now, besides the regular ones.
+    HeartbeatNow,
+    /// Send one neighbour probe.
+    Probe(ProbeTarget),
+    /// Probe all virtual IPs for an owner: three ARP probes each, 100 ms apart; then, if the peer's MAC answered, its SMTP
+    /// greeting with a limit of 2 s. Ends with [`Event::VipsProbed`].
+    ProbeVips,
+    /// Run a step.
+    Run(Step),
+    /// Answer all fence questions that are open.
+    AnswerFence(FenceAnswer),
+    /// Announce the virtual IPs again at once.
+    Announce,
+    /// The effective mode changed: show it on the LED.
+    Mode(EffectiveMode),
+    /// Something to be written down, with its evidence (taken from [`crate::Ha`] by the shell when it writes).
+    Note(Note),
+}
+
+/// What the event log is told. The shell renders the words; everything needed is in here.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Note {
+    /// Effective mode changed.
+    ModeChanged {
+        /// Before.
+        from: EffectiveMode,
+        /// After.
+        to: EffectiveMode,
+        /// Why.
+        reason: Reason,
+    },
+    /// The verdict on the peer changed.
+    Verdict {
+        /// The new verdict.
+        verdict: Verdict,
+        /// What was known.
+        evidence: Evidence,
+    },
+    /// A heartbeat link came up or went down.
+    Link {
+        /// Which.
+        link: LinkId,
+        /// Heartbeats arrive.
+        up: bool,
+    },
+    /// Replication is moved to this link.
+    ReplicationMoved(LinkId),
+    /// A takeover was cancelled: the peer still serves the virtual IP.
+    TakeoverCancelled,
+    /// A step failed.
+    StepFailed {
+        /// Which.
+        step: Step,
+        /// How.
+        fault: Fault,
+    },
+    /// Fence question answered.
+    FenceAnswered(FenceAnswer),
+    /// An orderly switch ended.
+    SwitchEnded {
+        /// The peer is PRIMARY.
+        done: bool,
+    },
+    /// Operator's verb refused.
+    Refused {
+        /// Which.
+        command: Command,
+        /// Why.
+        why: Stay,
+    },
+    /// Waiting instead of acting.
+    Waiting(Stay),
+    /// Both units were PRIMARY; this one stays or gives way.
+    Arbitrated {
+        /// This unit stays PRIMARY.
+        stays: bool,
+    },
+}
+
+/// Why a unit does not (yet) take or leave a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stay {
+    /// Looks for its peer for one threshold after boot.
+    LookingForPeer,
+    /// Own data may be stale; waits for the peer or `force-primary`.
+    DataMayBeStale,
+    /// Own data is Inconsistent (resynchronisation not finished) or never was synchronised.
+    DataInconsistent,
+    /// Own data is Outdated.
+    DataOutdated,
+    /// Peer's data is not up to date: a switch would lose mail.
+    PeerNotCurrent,
+    /// No peer is heard.
+    NoPeer,
+    /// A volume is missing or unreadable.
+    VolumeMissing,
+    /// The volumes of the two units diverged; an operator must decide.
+    Diverged,
+    /// Too many role changes in an hour.
+    Latched,
+    /// Another plan is running.
+    Busy,
+    /// Not in the right mode for this verb.
+    WrongMode,
+    /// The primary still serves the virtual IP although no heartbeat arrives.
+    PeerServes,
+    /// HA is off.
+    HaOff,
+}
+
+/// Why the effective mode changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Boot.
+    Boot,
+    /// As configured, the peer is not PRIMARY.
+    AsConfigured,
+    /// The peer is PRIMARY.
+    PeerIsPrimary,
+    /// Takeover after a verdict.
+    Takeover,
+    /// The peer handed over.
+    HandedOver,
+    /// An orderly switch by an operator.
+    Switch,
+    /// Lost the arbitration.
+    GaveWay,
+    /// An own failure.
+    OwnFailure,
+    /// An operator's verb.
+    Operator,
+    /// The other unit failed to take over; the role was taken again.
+    TookBack,
+}
+
+/// The verdict on the peer (`spec/ha.md` section 5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verdict {
+    /// Never heard since start.
+    #[default]
+    Unknown,
+    /// A valid heartbeat on some link within three intervals.
+    Alive,
+    /// No heartbeat for three intervals, not yet decided.
+    Silent,
+    /// Proof of death (fast-detect), or a dying gasp.
+    Gone,
+    /// Silence for the threshold.
+    Unresponsive,
+}
+
+/// What a verdict rests on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Silence on each link, ms.
+    pub silence_ms: [u32; twinpost_types::LINKS],
+    /// Carrier of each link.
+    pub carrier: [bool; twinpost_types::LINKS],
+    /// Probes sent to the peer's kernel, and how many were answered.
+    pub probes_sent: u16,
+    /// Answers of the peer's kernel.
+    pub probes_answered: u16,
+    /// Own service port has carrier.
+    pub service_carrier: bool,
+    /// The third party answered since the silence began.
+    pub third_party: bool,
+    /// A dying gasp was received.
+    pub gasp: bool,
+}

@@ -1,0 +1,48 @@
+//! `cargo xtask`: every build, test and release verb of the project. Stays thin: work is done in the modules.
+
+mod image;
+mod run;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Build, run, test and release Twinpost")]
+struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Build the firmware and the disk image: target/image/twinpost-<version>.img and its SBOM
+    Image(image::ImageArgs),
+    /// Resolve image/packages.lock again from the machine's package sources and print the difference
+    Lock(image::LockArgs),
+    /// Do all set-up, boot a pair in QEMU, cut the primary's power under load and report what became of the mail
+    Demo(run::DemoArgs),
+    /// Pass all tests, or one ring of them
+    Test(run::TestArgs),
+    /// Run scenario files on real images in QEMU
+    Scenario(run::ScenarioArgs),
+    /// Check walls, style and the files that describe the project
+    Tidy(tidy::TidyArgs),
+}
+
+fn main() {
+    let result = match Args::parse().verb {
+        Verb::Image(args) => image::image(args),
+        Verb::Lock(args) => image::lock(args),
+        Verb::Demo(args) => run::demo(args),
+        Verb::Test(args) => run::test(args),
+        Verb::Scenario(args) => run::scenario(args),
+        Verb::Tidy(args) => tidy::tidy(args),
+    };
+    match result {
+        Ok(code) => std::process::exit(code),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            std::process::exit(1);
+        }
+    }
+}
