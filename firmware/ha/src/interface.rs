@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 use twinpost_types::{
-    ConfiguredMode, EffectiveMode, Epoch, Health, LinkId, OnFailure, RebootAction, Report, UnitId, VOLUMES,
-    VolumeId, VolumeReport,
+    ConfiguredMode, EffectiveMode, Epoch, Health, Instant, LinkId, OnFailure, RebootAction, Report, UnitId,
+    VOLUMES, VolumeId, VolumeReport,
 };
 
 /// The settings that decisions depend on.
@@ -155,8 +155,9 @@ pub enum Fault {
     Failed,
 }
 
-/// One step of a plan. The shell runs it off the heartbeat path and answers with [`Event::StepDone`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One step of a plan. The shell runs it off the heartbeat path and answers with [`Event::StepDone`]. The decisions ask for one
+/// step at a time. Every step is idempotent: what is already so is done, for a restarted supervisor asks again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     /// Store this epoch durably.
     StoreEpoch(Epoch),
@@ -164,6 +165,8 @@ pub enum Step {
     Fence,
     /// Promote both volumes. Fence questions asked meanwhile are answered by the decisions.
     Promote,
+    /// Promote both volumes although their data may be old (operator's `force-primary`); Inconsistent data is refused here too.
+    PromoteForced,
     /// Mount both volumes (made on them first if they are fresh).
     Mount,
     /// Start mail services and wait until they listen.
@@ -376,4 +379,62 @@ pub struct Evidence {
     pub third_party: bool,
     /// A dying gasp was received.
     pub gasp: bool,
+}
+
+/// Times of one way into the role, by the clock of the shell. `None` = not reached, or no step of this plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeline {
+    /// Epoch taken.
+    pub epoch: Epoch,
+    /// The verdict on the peer when the plan began.
+    pub verdict: Verdict,
+    /// What that verdict rested on.
+    pub evidence: Evidence,
+    /// Last heartbeat of the peer before the plan began.
+    pub heard: Option<Instant>,
+    /// Plan begun: the verdict was passed, or the hand-over was received.
+    pub begun: Instant,
+    /// Epoch durable.
+    pub stored: Option<Instant>,
+    /// Replication cut.
+    pub fenced: Option<Instant>,
+    /// Volumes promoted.
+    pub promoted: Option<Instant>,
+    /// Volumes mounted.
+    pub mounted: Option<Instant>,
+    /// Mail services listen.
+    pub services: Option<Instant>,
+    /// Virtual IPs claimed and announced: the plan is done.
+    pub claimed: Option<Instant>,
+}
+
+/// What a status view shows of the decisions.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Status {
+    /// Effective mode.
+    pub effective: EffectiveMode,
+    /// Since when.
+    pub since: Instant,
+    /// Why.
+    pub reason: Reason,
+    /// The verdict on the peer.
+    pub verdict: Verdict,
+    /// What it rests on, as of the last event.
+    pub evidence: Evidence,
+    /// What is being waited for, if anything.
+    pub waiting: Option<Stay>,
+    /// Highest epoch stored.
+    pub epoch: Epoch,
+    /// What the peer said last; `None` before the first heartbeat.
+    pub peer: Option<Report>,
+    /// Heartbeats arrive on this link.
+    pub link_up: [bool; twinpost_types::LINKS],
+    /// The link that replication uses or shall use.
+    pub replication_link: Option<LinkId>,
+    /// The last way into the role on this unit.
+    pub takeover: Option<Timeline>,
+    /// A plan (takeover, switch, giving up) is running.
+    pub busy: bool,
+    /// Too many role changes; automatic changes wait for `execute ha restart`.
+    pub latched: bool,
 }
