@@ -1,0 +1,238 @@
+//! Checks the settings against each other once a whole script is read: addresses and subnets, virtual IPs, heartbeat links,
+//! intervals, the factory password. Each finding names the variable to change.
+
+use crate::cursor::Cursor;
+use crate::error::{Problem, ScriptError};
+use crate::ha_ports::carried;
+use crate::model::{Config, Domain, Heartbeat, INTERVAL_FAST_MAX};
+use crate::value::{Host, Ipv4Net, PortName};
+use std::net::Ipv4Addr;
+use twinpost_types::{ConfiguredMode, LinkId, VIPS_MAX};
+
+/// Heartbeats that must fit into one threshold: three missed intervals are silence (`spec/ha.md` section 5).
+const INTERVALS_A_THRESHOLD_MIN: u32 = 3;
+
+/// Two settings that do not fit.
+#[derive(Debug)]
+pub(crate) struct Conflict {
+    variable: &'static str,
+    entry: String,
+    why: String,
+    allowed: String,
+}
+
+/// Checks everything; the first finding counts.
+pub(crate) fn check(config: &Config) -> Result<(), Conflict> {
+    addresses(config)?;
+    route(config)?;
+    virtual_ips(config)?;
+    relays(config)?;
+    intervals(config)?;
+    links(config)?;
+    password(config)
+}
+
+impl Conflict {
+    fn new(variable: &'static str, entry: &str, why: String, allowed: impl Into<String>) -> Self {
+        Self { variable, entry: entry.into(), why, allowed: allowed.into() }
+    }
+
+    /// Puts the finding where the variable was set.
+    pub fn locate(self, cursor: &Cursor<'_>) -> ScriptError {
+        let (line, column) = cursor.place(self.variable, &self.entry);
+        let Self { variable, why, allowed, .. } = self;
+        ScriptError { line, column, problem: Problem::Conflict { variable: variable.into(), why, allowed } }
+    }
+}
+
+fn addresses(config: &Config) -> Result<(), Conflict> {
+    let all: Vec<_> = config.interfaces().collect();
+    for (index, (port, net)) in all.iter().enumerate() {
+        if let Some((other, taken)) = all[..index].iter().find(|(_, other)| other.overlaps(*net)) {
+            let why = format!("{net} of {port} overlaps {taken} of {other}");
+            return Err(Conflict::new("ip", port.as_str(), why, "a subnet of its own for each port"));
+        }
+    }
+    Ok(())
+}
+
+fn route(config: &Config) -> Result<(), Conflict> {
+    let Some(gateway) = config.gateway else { return Ok(()) };
+    let subnets: Vec<_> = config.interfaces().map(|(_, net)| net.to_string()).collect();
+    match config.interfaces().find(|(_, net)| net.is_host(gateway)) {
+        Some((port, net)) if net.address() == gateway => {
+            let why = format!("{gateway} is this unit's own address on {port}");
+            Err(Conflict::new("gateway", "", why, format!("another host of {net}")))
+        }
+        Some(_) => Ok(()),
+        None => {
+            let why = format!("{gateway} is in no subnet of a port");
+            let allowed = if subnets.is_empty() { "a port address first".into() } else { subnets.join(", ") };
+            Err(Conflict::new("gateway", "", why, format!("a host of {allowed}")))
+        }
+    }
+}
+
+fn virtual_ips(config: &Config) -> Result<(), Conflict> {
+    let mut seen: Vec<(&PortName, Ipv4Addr)> = Vec::new();
+    for name in &config.ports {
+        let Some(port) = config.ha.ports.get(name) else { continue };
+        let at = |why: String, allowed: String| Conflict::new("virtual-ip", name.as_str(), why, allowed);
+        if port.action == crate::PortAction::Use && port.virtual_ip.is_none() {
+            return Err(at(
+                format!("{name} uses a virtual IP but none is set"),
+                "an address of the port's subnet".into(),
+            ));
+        }
+        let Some(vip) = port.virtual_ip else { continue };
+        if carried(port).is_some() {
+            in_subnet(config, name, vip)?;
+        }
+        let own = config.interfaces().find(|(_, net)| net.address() == vip.address()).map(|(port, _)| port);
+        let twice = seen.iter().find(|(_, address)| *address == vip.address()).map(|(port, _)| *port);
+        if let Some(other) = own.or(twice) {
+            return Err(at(
+                format!("{} is already used on {other}", vip.address()),
+                "an address that is used once".into(),
+            ));
+        }
+        if config.gateway == Some(vip.address()) {
+            return Err(at(
+                format!("{} is the default gateway", vip.address()),
+                "an address that is used once".into(),
+            ));
+        }
+        seen.push((name, vip.address()));
+    }
+    if config.vips().count() > VIPS_MAX {
+        let why = format!("{} virtual IPs", config.vips().count());
+        return Err(Conflict::new("virtual-ip", "", why, format!("at most {VIPS_MAX}")));
+    }
+    Ok(())
+}
+
+fn in_subnet(config: &Config, name: &PortName, vip: Ipv4Net) -> Result<(), Conflict> {
+    let at = |why: String, allowed: String| Err(Conflict::new("virtual-ip", name.as_str(), why, allowed));
+    match config.interfaces.get(name) {
+        None => at(
+            format!("{name} has no address of its own"),
+            format!("an address for {name} in config system interface first"),
+        ),
+        Some(own) if !own.is_host(vip.address()) || own.prefix() != vip.prefix() => {
+            let subnet = format!("{}/{}", own.network(), own.prefix());
+            at(format!("{vip} is not in the subnet of {name}"), format!("a host of {subnet}"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// A next hop that is this unit itself would send mail round in circles.
+fn relays(config: &Config) -> Result<(), Conflict> {
+    for (name, domain) in &config.domains {
+        let Domain::Relay { host: Host::Address(host), .. } = domain else { continue };
+        let own = config.interfaces().any(|(_, net)| net.address() == *host);
+        if own || config.vips().any(|vip| vip.address.address() == *host) {
+            let why = format!("{host} is this appliance itself: mail would go round in circles");
+            return Err(Conflict::new("relay-host", name.as_str(), why, "the next mail server"));
+        }
+    }
+    Ok(())
+}
+
+fn intervals(config: &Config) -> Result<(), Conflict> {
+    let ha = &config.ha;
+    let Some(interval) = ha.interval else { return Ok(()) };
+    let max = ha.threshold / INTERVALS_A_THRESHOLD_MIN;
+    if interval > max {
+        let why = format!("{} ms is more than a third of hb-lost-threshold", interval.as_millis());
+        return Err(Conflict::new("hb-interval", "", why, format!("10 to {} milliseconds", max.as_millis())));
+    }
+    if ha.fast_detect && interval > INTERVAL_FAST_MAX {
+        let why = format!("{} ms is too slow for fast-detect", interval.as_millis());
+        let allowed =
+            format!("10 to {} milliseconds, or set fast-detect disable", INTERVAL_FAST_MAX.as_millis());
+        return Err(Conflict::new("hb-interval", "", why, allowed));
+    }
+    Ok(())
+}
+
+const INTERFACE: [&str; 2] = ["heartbeat-1-interface", "heartbeat-2-interface"];
+const IP: [&str; 2] = ["heartbeat-1-ip", "heartbeat-2-ip"];
+const PEER: [&str; 2] = ["heartbeat-1-peer", "heartbeat-2-peer"];
+
+/// Heartbeat links. With HA off only what was set is checked, so that settings can be typed in any order before the mode.
+fn links(config: &Config) -> Result<(), Conflict> {
+    let ha_on = config.ha.mode != ConfiguredMode::Off;
+    let mut seen: Vec<Heartbeat> = Vec::new();
+    for link in LinkId::ALL {
+        let index = link.index();
+        let set = &config.ha.links[index];
+        let touched = set.interface.is_some() || set.ip.is_some() || set.peer.is_some();
+        if !touched && !(ha_on && index == 0) {
+            continue;
+        }
+        let Some(heartbeat) = config.heartbeat(link) else {
+            let (variable, what) = if set.interface.is_none() {
+                (INTERFACE[index], "port")
+            } else if set.peer.is_none() {
+                (PEER[index], "address of the peer")
+            } else {
+                (IP[index], "own address")
+            };
+            let why = format!("{link} has no {what}");
+            return Err(Conflict::new(variable, "", why, "interface, ip and peer together, or none of them"));
+        };
+        link_alone(config, index, &heartbeat)?;
+        if let Some(first) = seen.first() {
+            link_pair(index, first, &heartbeat)?;
+        }
+        seen.push(heartbeat);
+    }
+    Ok(())
+}
+
+fn link_alone(config: &Config, index: usize, heartbeat: &Heartbeat) -> Result<(), Conflict> {
+    let Heartbeat { port, ip, peer } = heartbeat;
+    if config.service_port() == Some(port) {
+        let why = format!("{port} carries the service");
+        return Err(Conflict::new(INTERFACE[index], "", why, "a port that is not on the service network"));
+    }
+    if !ip.is_host(*peer) || *peer == ip.address() {
+        let why = format!("{peer} cannot be the peer of {ip}");
+        let subnet = format!("another host of {}/{}", ip.network(), ip.prefix());
+        return Err(Conflict::new(PEER[index], "", why, subnet));
+    }
+    let overlap = config.interfaces().find(|(other, net)| *other != port && net.overlaps(*ip));
+    if let Some((other, net)) = overlap {
+        let why = format!("{ip} overlaps {net} of {other}");
+        return Err(Conflict::new(IP[index], "", why, "a subnet of its own for each port"));
+    }
+    match config.interfaces.get(port) {
+        Some(own) if own != ip && own.overlaps(*ip) => {
+            let why = format!("{ip} overlaps {own}, which {port} has in config system interface");
+            Err(Conflict::new(IP[index], "", why, "the same address or another subnet"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn link_pair(index: usize, first: &Heartbeat, second: &Heartbeat) -> Result<(), Conflict> {
+    if first.port == second.port {
+        let why = format!("{} already is the other heartbeat link", first.port);
+        return Err(Conflict::new(INTERFACE[index], "", why, "another port for each link"));
+    }
+    if first.ip.overlaps(second.ip) {
+        let why = format!("{} overlaps {} of the other link", second.ip, first.ip);
+        return Err(Conflict::new(IP[index], "", why, "a subnet of its own for each link"));
+    }
+    Ok(())
+}
+
+fn password(config: &Config) -> Result<(), Conflict> {
+    let ha = &config.ha;
+    if ha.mode == ConfiguredMode::Off || ha.allow_default_password || !ha.has_default_password() {
+        return Ok(());
+    }
+    let why = "HA is on while the password is still the factory's".into();
+    Err(Conflict::new("password", "", why, "another password, or set allow-default-password enable"))
+}

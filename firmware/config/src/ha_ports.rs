@@ -1,0 +1,162 @@
+//! The HA settings seen per port: `config interface` / `edit <port>` inside `config system ha`, and the short form
+//! `failover <port> …`. Both write the same model as the `heartbeat-N-…` variables (`spec/ha.md` section 2).
+
+use crate::cursor::{Cursor, Line};
+use crate::error::{Problem, ScriptError};
+use crate::later;
+use crate::model::{Config, Ha, HaPort, LinkSettings, PortAction};
+use crate::printer::Printer;
+use crate::value::{Ipv4Net, PortName};
+use crate::variable::{Bad, Fields, Shown, Values, Variable, block, table};
+use std::net::Ipv4Addr;
+use twinpost_types::LINKS;
+
+/// One port's settings while its entry is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct PortView {
+    port: HaPort,
+    /// Index of the heartbeat link that uses the port.
+    link: Option<usize>,
+    peer: Option<Ipv4Addr>,
+}
+
+const FIELDS: Fields<PortView> = Fields { variables: VARIABLES, later: later::HA_PORT };
+
+const VARIABLES: &[Variable<PortView>] = &[
+    Variable {
+        name: "action",
+        allowed: "ignore-vip, use-vip",
+        set: |view, values| {
+            let names = [("ignore-vip", PortAction::Ignore), ("use-vip", PortAction::Use)];
+            values.choice(&names).map(|action| view.port.action = action)
+        },
+        reset: |view, _| view.port.action = PortAction::Ignore,
+        show: |view| match view.port.action {
+            PortAction::Ignore => Shown::Set("ignore-vip".into()),
+            PortAction::Use => Shown::Set("use-vip".into()),
+        },
+    },
+    Variable {
+        name: "virtual-ip",
+        allowed: "an IPv4 address of a host with its mask, such as 192.0.2.10/24, or 0.0.0.0/0 for none",
+        set: |view, values| values.network_or_none().map(|net| view.port.virtual_ip = net),
+        reset: |view, _| view.port.virtual_ip = None,
+        show: |view| Shown::Set(view.port.virtual_ip.map_or("0.0.0.0/0".into(), |net| net.to_string())),
+    },
+    Variable {
+        name: "heartbeat-status",
+        allowed: "disable, primary, secondary",
+        set: |view, values| {
+            let names = [
+                ("disable", None),
+                ("primary", Some(0)),
+                ("secondary", Some(1)),
+                ("master", Some(0)),
+                ("slave", Some(1)),
+            ];
+            values.choice(&names).map(|link| view.link = link)
+        },
+        reset: |view, _| view.link = None,
+        show: |_| Shown::Never,
+    },
+    Variable {
+        name: "peer-ip",
+        allowed: "an IPv4 address of a host",
+        set: |view, values| values.address().map(|peer| view.peer = Some(peer)),
+        reset: |view, _| view.peer = None,
+        show: |_| Shown::Never,
+    },
+];
+
+/// Reads the block behind `config interface`.
+pub(crate) fn read(ha: &mut Ha, cursor: &mut Cursor<'_>, open: &Line) -> Result<(), ScriptError> {
+    open.no_more(2)?;
+    table(cursor, open, &mut |cursor, line| {
+        let name = cursor.ports.iter().find(|port| port.as_str() == line.text(1)).cloned();
+        let name = name.ok_or_else(|| line.unknown(1, "port", cursor.port_names()))?;
+        if line.verb() == "delete" {
+            return Err(line.unknown(0, "command", "edit, end"));
+        }
+        let mut view = view(ha, &name);
+        let closed = block(cursor, line, &FIELDS, &mut view, &PortView::default(), &mut |_, _, _| Ok(false))?;
+        write_back(ha, &name, view).map_err(|problem| {
+            let (line, column) = cursor.place("peer-ip", name.as_str());
+            ScriptError { line, column, problem }
+        })?;
+        Ok(closed)
+    })
+}
+
+/// Writes `config interface`; heartbeat settings are written by their own variables.
+pub(crate) fn print(config: &Config, printer: &mut Printer) {
+    let full = printer.full;
+    printer.block("config interface", "end", false, |printer| {
+        for name in &config.ports {
+            let view = PortView {
+                port: config.ha.ports.get(name).cloned().unwrap_or_default(),
+                ..PortView::default()
+            };
+            printer
+                .entry(name.as_str(), full, |printer| printer.fields(&FIELDS, &view, &PortView::default()));
+        }
+    });
+}
+
+/// `set failover <port> {ignore|set|add|bridge} <address>`.
+pub(crate) fn failover(ha: &mut Ha, values: &Values<'_>) -> Result<(), Bad> {
+    let part = |range: std::ops::Range<usize>| Values {
+        words: values.words.get(range).unwrap_or_default(),
+        ports: values.ports,
+    };
+    let rest = part(2..values.words.len());
+    let port = part(0..1).port()?;
+    match part(1..2).one()? {
+        "ignore" if rest.words.is_empty() => put(ha, port, HaPort::default()),
+        "add" => put(ha, port, HaPort { action: PortAction::Use, virtual_ip: Some(rest.network()?) }),
+        "set" | "bridge" => return Err(Bad::NotAvailable("<port> {ignore | add <address/prefix>}".into())),
+        _ => return Err(Bad::Refused),
+    }
+    Ok(())
+}
+
+fn view(ha: &Ha, name: &PortName) -> PortView {
+    let link = (0..LINKS).find(|link| ha.links[*link].interface.as_ref() == Some(name));
+    let port = ha.ports.get(name).cloned().unwrap_or_default();
+    PortView { port, link, peer: link.and_then(|link| ha.links[link].peer) }
+}
+
+fn write_back(ha: &mut Ha, name: &PortName, view: PortView) -> Result<(), Problem> {
+    put(ha, name.clone(), view.port);
+    for (index, link) in ha.links.iter_mut().enumerate() {
+        let used = link.interface.as_ref() == Some(name);
+        if view.link == Some(index) {
+            link.interface = Some(name.clone());
+            link.peer = if used { view.peer } else { view.peer.or(link.peer) };
+        } else if used {
+            *link = LinkSettings::default();
+        }
+    }
+    match (view.link, view.peer) {
+        (Some(_), _) => Ok(()),
+        (None, None) => Ok(()),
+        (None, Some(_)) => Err(Problem::Conflict {
+            variable: "peer-ip".into(),
+            why: format!("{name} is not a heartbeat port"),
+            allowed: "peer-ip together with heartbeat-status primary or secondary".into(),
+        }),
+    }
+}
+
+/// Keeps the map canonical: ports at their defaults are absent.
+fn put(ha: &mut Ha, name: PortName, port: HaPort) {
+    if port == HaPort::default() {
+        ha.ports.remove(&name);
+    } else {
+        ha.ports.insert(name, port);
+    }
+}
+
+/// True for a virtual IP that is carried.
+pub(crate) fn carried(port: &HaPort) -> Option<Ipv4Net> {
+    port.virtual_ip.filter(|_| port.action == PortAction::Use)
+}

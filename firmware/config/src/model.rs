@@ -1,0 +1,293 @@
+//! The settings of one unit as valid values, their defaults, and what follows from them (effective heartbeat interval,
+//! links, virtual IPs, service port). No syntax here; a `Config` changes only by a script (module `script`).
+
+use crate::value::{DomainName, Host, HostName, Ipv4Net, Password, PortName, UserName};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+use twinpost_types::{ConfiguredMode, LINKS, LinkId, OnFailure, RebootAction};
+
+/// Largest script, bytes: the longest line of the api, and far more than all limits below need.
+pub const SCRIPT_BYTES_MAX: usize = 256 * 1024;
+/// Most mail domains: what the smallest boxes of this class carry.
+pub const DOMAINS_MAX: usize = 64;
+/// Most mailboxes over all local domains, so that the password file stays in memory of the smallest box.
+pub const USERS_MAX: usize = 1024;
+/// Default of `hb-base-port` (`spec/ha.md` section 2).
+pub const BASE_PORT_DEFAULT: u16 = 20_000;
+/// Default of `hb-lost-threshold` (`spec/ha.md` section 2).
+pub const THRESHOLD_DEFAULT: Duration = Duration::from_secs(15);
+
+/// Longest heartbeat interval, and the longest while `fast-detect` is on (`spec/ha.md` section 2).
+const INTERVAL_MAX: Duration = Duration::from_millis(1000);
+pub(crate) const INTERVAL_FAST_MAX: Duration = Duration::from_millis(200);
+/// Heartbeats within one threshold at the default interval (`spec/ha.md` section 2).
+const INTERVALS_A_THRESHOLD: u32 = 5;
+/// Default of `max-role-changes` (`spec/ha.md` section 2).
+const ROLE_CHANGES_DEFAULT: u8 = 4;
+/// The password that every unit has until an operator sets one.
+pub(crate) const PASSWORD_DEFAULT: &str = "change_me";
+/// SMTP (RFC 5321).
+pub(crate) const RELAY_PORT_DEFAULT: u16 = 25;
+
+/// All settings of one unit, checked against each other and against the board's ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    pub(crate) ports: Vec<PortName>,
+    pub(crate) host_name: HostName,
+    pub(crate) interfaces: BTreeMap<PortName, Ipv4Net>,
+    pub(crate) gateway: Option<Ipv4Addr>,
+    pub(crate) dns: Dns,
+    pub(crate) domains: BTreeMap<DomainName, Domain>,
+    pub(crate) ha: Ha,
+}
+
+/// Name servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// Asked first.
+    pub primary: Option<Ipv4Addr>,
+    /// Asked when the first does not answer.
+    pub secondary: Option<Ipv4Addr>,
+}
+
+/// What becomes of mail for one domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Domain {
+    /// Protected: relayed to the next hop.
+    Relay {
+        /// Next hop.
+        host: Host,
+        /// Its TCP port.
+        port: u16,
+    },
+    /// Delivered into mailboxes here.
+    Local {
+        /// Mailboxes with their passwords.
+        users: BTreeMap<UserName, Password>,
+    },
+}
+
+/// HA settings (`spec/ha.md` section 2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ha {
+    /// Configured mode.
+    pub mode: ConfiguredMode,
+    /// What the unit does after its own failure.
+    pub on_failure: OnFailure,
+    /// The group's secret.
+    pub password: Password,
+    /// HA may start although the password is still `change_me`.
+    pub allow_default_password: bool,
+    /// First of four ports: +0 heartbeat, +1 control, +2 mail data, +3 mail queue.
+    pub base_port: u16,
+    /// Silence on every link for this long = peer unresponsive; 0.15–3600 s.
+    pub threshold: Duration,
+    /// Time between heartbeats as set, 10–1000 ms; [`Ha::hb_interval`] is the effective one.
+    pub interval: Option<Duration>,
+    /// Act on proof of death before the threshold.
+    pub fast_detect: bool,
+    /// Heartbeat links as set; [`Config::heartbeat`] gives the effective ones.
+    pub links: [LinkSettings; LINKS],
+    /// What a planned reboot of the primary does.
+    pub reboot_action: RebootAction,
+    /// Role changes an hour before the unit latches, 1–20.
+    pub max_role_changes: u8,
+    /// Virtual IPs by port; ports at their defaults are absent.
+    pub ports: BTreeMap<PortName, HaPort>,
+}
+
+/// One heartbeat link as set. Link 1 falls back to the highest port, 10.0.0.1/24 and 10.0.0.2; link 2 has no fallback.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkSettings {
+    /// Port.
+    pub interface: Option<PortName>,
+    /// Own address; without one the port's own address counts.
+    pub ip: Option<Ipv4Net>,
+    /// The peer's address.
+    pub peer: Option<Ipv4Addr>,
+}
+
+/// HA settings of one port.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HaPort {
+    /// What a PRIMARY does with the virtual IP.
+    pub action: PortAction,
+    /// The virtual IP; kept although the action is `ignore-vip`.
+    pub virtual_ip: Option<Ipv4Net>,
+}
+
+/// What a PRIMARY does with the virtual IP of a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PortAction {
+    /// Nothing (`ignore-vip`).
+    #[default]
+    Ignore,
+    /// Adds it beside the port's own address (`use-vip`, `add`).
+    Use,
+}
+
+/// One effective heartbeat link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Port.
+    pub port: PortName,
+    /// Own address.
+    pub ip: Ipv4Net,
+    /// The peer's address.
+    pub peer: Ipv4Addr,
+}
+
+/// One virtual IP that a PRIMARY carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vip {
+    /// Port.
+    pub port: PortName,
+    /// Address with the prefix length of its subnet.
+    pub address: Ipv4Net,
+}
+
+impl Config {
+    /// Factory settings of a unit whose board has these ports, in front-panel order.
+    #[must_use]
+    pub fn for_board(ports: &[&str]) -> Self {
+        Self {
+            ports: ports.iter().map(|p| PortName((*p).into())).collect(),
+            host_name: "twinpost".parse().expect("a constant that the tests parse"),
+            interfaces: BTreeMap::new(),
+            gateway: None,
+            dns: Dns::default(),
+            domains: BTreeMap::new(),
+            ha: Ha::default(),
+        }
+    }
+
+    /// Ports of the board in front-panel order.
+    #[must_use]
+    pub fn ports(&self) -> &[PortName] {
+        &self.ports
+    }
+
+    /// Host name.
+    #[must_use]
+    pub fn host_name(&self) -> &HostName {
+        &self.host_name
+    }
+
+    /// A port's own address.
+    #[must_use]
+    pub fn interface(&self, port: &str) -> Option<Ipv4Net> {
+        self.interfaces.iter().find(|(name, _)| name.as_str() == port).map(|(_, net)| *net)
+    }
+
+    /// All own addresses in front-panel order. Those of heartbeat links are in [`Config::heartbeat`].
+    pub fn interfaces(&self) -> impl Iterator<Item = (&PortName, Ipv4Net)> {
+        self.ports.iter().filter_map(|port| self.interfaces.get(port).map(|net| (port, *net)))
+    }
+
+    /// Default gateway.
+    #[must_use]
+    pub fn gateway(&self) -> Option<Ipv4Addr> {
+        self.gateway
+    }
+
+    /// Name servers.
+    #[must_use]
+    pub fn dns(&self) -> &Dns {
+        &self.dns
+    }
+
+    /// Mail domains by name.
+    #[must_use]
+    pub fn domains(&self) -> &BTreeMap<DomainName, Domain> {
+        &self.domains
+    }
+
+    /// HA settings.
+    #[must_use]
+    pub fn ha(&self) -> &Ha {
+        &self.ha
+    }
+
+    /// Effective time between heartbeats.
+    #[must_use]
+    pub fn hb_interval(&self) -> Duration {
+        self.ha.hb_interval()
+    }
+
+    /// A heartbeat link in effect; `None` when it is not configured. A configuration with HA on always has the first.
+    #[must_use]
+    pub fn heartbeat(&self, link: LinkId) -> Option<Heartbeat> {
+        let set = &self.ha.links[link.index()];
+        let first = link.index() == 0;
+        let port = set.interface.clone().or_else(|| self.ports.last().filter(|_| first).cloned())?;
+        let own = set.ip.or_else(|| self.interfaces.get(&port).copied());
+        let ip = own.or_else(|| Ipv4Net::new(Ipv4Addr::new(10, 0, 0, 1), 24).filter(|_| first))?;
+        let peer = set.peer.or_else(|| Some(Ipv4Addr::new(10, 0, 0, 2)).filter(|_| first))?;
+        Some(Heartbeat { port, ip, peer })
+    }
+
+    /// Virtual IPs that a PRIMARY carries, in front-panel order, at most `VIPS_MAX`.
+    pub fn vips(&self) -> impl Iterator<Item = Vip> {
+        self.ports.iter().filter_map(|port| {
+            let set = self.ha.ports.get(port).filter(|set| set.action == PortAction::Use)?;
+            Some(Vip { port: port.clone(), address: set.virtual_ip? })
+        })
+    }
+
+    /// The port on the service network: where the default gateway is, else the first with a virtual IP, else the first
+    /// with an address, else the first of the board.
+    #[must_use]
+    pub fn service_port(&self) -> Option<&PortName> {
+        let gateway = |net: Ipv4Net| self.gateway.is_some_and(|gateway| net.contains(gateway));
+        let vip =
+            |port: &&PortName| self.ha.ports.get(*port).is_some_and(|set| set.action == PortAction::Use);
+        let by_gateway = self.interfaces().find(|(_, net)| gateway(*net)).map(|(port, _)| port);
+        by_gateway
+            .or_else(|| self.ports.iter().find(vip))
+            .or_else(|| self.interfaces().next().map(|(port, _)| port))
+            .or_else(|| self.ports.first())
+    }
+}
+
+impl Default for Config {
+    /// Factory settings, not bound to any board: no ports.
+    fn default() -> Self {
+        Self::for_board(&[])
+    }
+}
+
+impl Ha {
+    /// Effective time between heartbeats: as set, else a fifth of the threshold, at most 1 s, at most 200 ms with
+    /// `fast-detect`.
+    #[must_use]
+    pub fn hb_interval(&self) -> Duration {
+        let max = if self.fast_detect { INTERVAL_FAST_MAX } else { INTERVAL_MAX };
+        self.interval.unwrap_or_else(|| (self.threshold / INTERVALS_A_THRESHOLD).min(max))
+    }
+
+    /// The password is still the factory's.
+    #[must_use]
+    pub fn has_default_password(&self) -> bool {
+        self.password.expose() == PASSWORD_DEFAULT
+    }
+}
+
+impl Default for Ha {
+    fn default() -> Self {
+        Self {
+            mode: ConfiguredMode::default(),
+            on_failure: OnFailure::default(),
+            password: PASSWORD_DEFAULT.parse().expect("a constant that the tests parse"),
+            allow_default_password: false,
+            base_port: BASE_PORT_DEFAULT,
+            threshold: THRESHOLD_DEFAULT,
+            interval: None,
+            fast_detect: true,
+            links: Default::default(),
+            reboot_action: RebootAction::default(),
+            max_role_changes: ROLE_CHANGES_DEFAULT,
+            ports: BTreeMap::new(),
+        }
+    }
+}

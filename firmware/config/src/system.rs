@@ -1,0 +1,191 @@
+//! `config system global`, `interface`, `route` and `dns`: what a unit needs besides HA. IPv4 only in this release; the
+//! only route is the default route.
+
+use crate::cursor::{Closed, Cursor, Line};
+use crate::error::ScriptError;
+use crate::model::{Config, Dns};
+use crate::printer::Printer;
+use crate::value::{HostName, Ipv4Net};
+use crate::variable::{Bad, Fields, Shown, Variable, assign, block, table};
+use std::net::Ipv4Addr;
+
+const GLOBAL: Fields<HostName> = Fields {
+    variables: &[Variable {
+        name: "hostname",
+        allowed: "1 to 64 letters, digits, hyphens and dots, no label longer than 63",
+        set: |name, values| values.parsed().map(|value| *name = value),
+        reset: HostName::clone_from,
+        show: |name| Shown::Set(name.to_string()),
+    }],
+    later: &[],
+};
+
+const INTERFACE: Fields<Option<Ipv4Net>> = Fields {
+    variables: &[Variable {
+        name: "ip",
+        allowed: "an IPv4 address of a host with its mask, such as 192.0.2.11/24, or 0.0.0.0/0 for none",
+        set: |ip, values| values.network_or_none().map(|net| *ip = net),
+        reset: |ip, _| *ip = None,
+        show: |ip| Shown::Set(ip.map_or("0.0.0.0/0".into(), |net| net.to_string())),
+    }],
+    later: &[],
+};
+
+const ROUTE: Fields<Option<Ipv4Addr>> = Fields {
+    variables: &[
+        Variable {
+            name: "destination",
+            allowed: "0.0.0.0/0, the default route",
+            set: |_, values| match values.joined().as_str() {
+                "0.0.0.0/0" | "0.0.0.0 0.0.0.0" => Ok(()),
+                _ if values.network().is_ok() => {
+                    Err(Bad::NotAvailable("0.0.0.0/0, the default route".into()))
+                }
+                _ => Err(Bad::Refused),
+            },
+            reset: |_, _| (),
+            show: |_| Shown::Never,
+        },
+        Variable {
+            name: "gateway",
+            allowed: "an IPv4 address of a host",
+            set: |gateway, values| values.address().map(|value| *gateway = Some(value)),
+            reset: |gateway, _| *gateway = None,
+            show: |gateway| address(*gateway),
+        },
+    ],
+    later: &[],
+};
+
+const DNS: Fields<Dns> = Fields {
+    variables: &[
+        Variable {
+            name: "primary",
+            allowed: "an IPv4 address of a host",
+            set: |dns, values| values.address().map(|value| dns.primary = Some(value)),
+            reset: |dns, _| dns.primary = None,
+            show: |dns| address(dns.primary),
+        },
+        Variable {
+            name: "secondary",
+            allowed: "an IPv4 address of a host",
+            set: |dns, values| values.address().map(|value| dns.secondary = Some(value)),
+            reset: |dns, _| dns.secondary = None,
+            show: |dns| address(dns.secondary),
+        },
+    ],
+    later: &[],
+};
+
+/// Number of the only route.
+const ROUTE_ENTRY: &str = "1";
+
+/// Reads the block behind `config system <section>`; false when it is not one of this module.
+pub(crate) fn read(draft: &mut Config, cursor: &mut Cursor<'_>, open: &Line) -> Result<bool, ScriptError> {
+    match open.text(2) {
+        "global" => {
+            let default = Config::default().host_name;
+            block(cursor, open, &GLOBAL, &mut draft.host_name, &default, &mut |_, _, _| Ok(false))?;
+        }
+        "dns" => {
+            block(cursor, open, &DNS, &mut draft.dns, &Dns::default(), &mut |_, _, _| Ok(false))?;
+        }
+        "interface" => table(cursor, open, &mut |cursor, line| interface(draft, cursor, line))?,
+        "route" => {
+            block(cursor, open, &ROUTE, &mut draft.gateway, &None, &mut |gateway, cursor, line| {
+                route_entry(gateway, cursor, line)
+            })?;
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Reads the one-line form `set system <section> <variable> …`; false when it is not one of this module.
+pub(crate) fn read_line(
+    draft: &mut Config,
+    cursor: &mut Cursor<'_>,
+    line: &Line,
+) -> Result<bool, ScriptError> {
+    match line.text(2) {
+        "global" => {
+            assign(cursor, line, 3, "", &GLOBAL, &mut draft.host_name, &Config::default().host_name)?;
+        }
+        "dns" => assign(cursor, line, 3, "", &DNS, &mut draft.dns, &Dns::default())?,
+        "route" => assign(cursor, line, 3, "", &ROUTE, &mut draft.gateway, &None)?,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Writes the blocks that belong to this unit alone: host name and port addresses.
+pub(crate) fn print_own(config: &Config, printer: &mut Printer) {
+    printer.block("config system global", "end", false, |printer| {
+        printer.fields(&GLOBAL, &config.host_name, &Config::default().host_name);
+    });
+    let full = printer.full;
+    printer.block("config system interface", "end", false, |printer| {
+        for port in &config.ports {
+            let ip = config.interfaces.get(port).copied();
+            printer.entry(port.as_str(), full, |printer| printer.fields(&INTERFACE, &ip, &None));
+        }
+    });
+}
+
+/// Writes the blocks that both units share: route and name servers.
+pub(crate) fn print_shared(config: &Config, printer: &mut Printer) {
+    printer.block("config system route", "end", false, |printer| {
+        printer.entry(ROUTE_ENTRY, false, |printer| printer.fields(&ROUTE, &config.gateway, &None));
+    });
+    printer.block("config system dns", "end", false, |printer| {
+        printer.fields(&DNS, &config.dns, &Dns::default());
+    });
+}
+
+fn interface(draft: &mut Config, cursor: &mut Cursor<'_>, line: &Line) -> Result<Closed, ScriptError> {
+    let name = cursor.ports.iter().find(|port| port.as_str() == line.text(1)).cloned();
+    let name = name.ok_or_else(|| line.unknown(1, "port", cursor.port_names()))?;
+    if line.verb() == "delete" {
+        return Err(line.unknown(0, "command", "edit, end"));
+    }
+    let mut ip = draft.interfaces.get(&name).copied();
+    let closed = block(cursor, line, &INTERFACE, &mut ip, &None, &mut |_, _, _| Ok(false))?;
+    match ip {
+        Some(ip) => draft.interfaces.insert(name, ip),
+        None => draft.interfaces.remove(&name),
+    };
+    Ok(closed)
+}
+
+/// `edit 1` … `next` inside `config system route`. The variables may also stand in the section itself.
+fn route_entry(
+    gateway: &mut Option<Ipv4Addr>,
+    cursor: &mut Cursor<'_>,
+    line: &Line,
+) -> Result<bool, ScriptError> {
+    if !["edit", "delete"].contains(&line.verb()) {
+        return Ok(false);
+    }
+    if line.text(1) != ROUTE_ENTRY {
+        return Err(line.unknown(1, "route", "1: one route, the default route"));
+    }
+    line.no_more(2)?;
+    if line.verb() == "delete" {
+        *gateway = None;
+        return Ok(true);
+    }
+    match block(cursor, line, &ROUTE, gateway, &None, &mut |_, _, _| Ok(false))? {
+        Closed::Next => Ok(true),
+        Closed::End => Err(line.error(
+            0,
+            crate::Problem::Syntax {
+                what: "route 1 is not closed".into(),
+                allowed: "\"next\" before \"end\"".into(),
+            },
+        )),
+    }
+}
+
+fn address(value: Option<Ipv4Addr>) -> Shown {
+    value.map_or_else(|| Shown::Unset("none".into()), |address| Shown::Set(address.to_string()))
+}
