@@ -119,7 +119,8 @@ impl File {
         if modules > MODULES_MAX {
             return Err(value("modules", &modules.to_string(), "at most 64"));
         }
-        let ports = self.ports.into_iter().map(|p| Port { label: p.label, address: p.address }).collect();
+        let ports: Vec<Port> =
+            self.ports.into_iter().map(|p| Port { label: p.label, address: p.address }).collect();
         check_ports(&ports)?;
         let watchdog = match self.watchdog {
             Some(w) => {
@@ -168,7 +169,7 @@ impl LedFile {
     }
 }
 
-fn check_ports(ports: &Vec<Port>) -> Result<(), BoardError> {
+fn check_ports(ports: &[Port]) -> Result<(), BoardError> {
     if ports.len() > PORTS_MAX {
         return Err(value("ports", &ports.len().to_string(), "at most 8 ports"));
     }

@@ -1,0 +1,111 @@
+//! The Linux implementations pass the contract suite on a fake sysfs tree.
+use std::fs;
+use std::path::Path;
+use twinpost_hal::{ErrorKind, HardwareError as _, Led as _, Pattern};
+use twinpost_hal_contract::{self as contract, World};
+use twinpost_hal_linux::{DeviceWatchdog, Roots, SysfsDrive, SysfsLed, SysfsPort};
+
+fn put(root: &Path, name: &str, text: &str) {
+    let path = root.join(name);
+    fs::create_dir_all(path.parent().expect("has a folder")).expect("makes the folder");
+    fs::write(path, text).expect("writes");
+}
+
+#[test]
+fn port() {
+    let root = tempfile::tempdir().expect("scratch folder");
+    let port = SysfsPort::new(&Roots::below(root.path()), "port1");
+    contract::port(&port, |world| {
+        let _ = fs::remove_dir_all(root.path().join("sys"));
+        if world != World::Gone {
+            put(root.path(), "sys/class/net/port1/address", "52:54:00:00:00:01\n");
+            put(
+                root.path(),
+                "sys/class/net/port1/carrier",
+                if world == World::Plugged { "1\n" } else { "0\n" },
+            );
+        }
+    });
+}
+
+#[test]
+fn drive() {
+    let root = tempfile::tempdir().expect("scratch folder");
+    let drive = SysfsDrive::new(&Roots::below(root.path()), "bay 1", "vda");
+    contract::drive(&drive, |world| {
+        let _ = fs::remove_dir_all(root.path().join("sys"));
+        if world != World::Gone {
+            put(root.path(), "sys/class/block/vda/size", "2048\n");
+            put(root.path(), "sys/class/block/vda/serial", "S1\n");
+        }
+    });
+}
+
+/// A regular file keeps what was written, so the trigger file is put back to what the kernel would show.
+fn shown(root: &Path) -> Option<Pattern> {
+    let folder = root.join("sys/class/leds/input3::scrolllock");
+    let get = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
+    let pattern = match get("trigger").as_str() {
+        "none" if get("brightness") == "0" => Pattern::Off,
+        "none" => Pattern::On,
+        "timer" if get("delay_on") == "1000" && get("delay_off") == "1000" => Pattern::Slow,
+        "timer" if get("delay_on") == "125" && get("delay_off") == "125" => Pattern::Fast,
+        _ => return None,
+    };
+    fs::write(folder.join("trigger"), "none [kbd-scrolllock] timer\n").expect("writes");
+    Some(pattern)
+}
+
+fn led_tree(root: &Path, triggers: &str) {
+    for (name, text) in [("trigger", triggers), ("brightness", "0\n"), ("max_brightness", "1\n")] {
+        put(root, &format!("sys/class/leds/input3::scrolllock/{name}"), text);
+    }
+    put(root, "sys/class/leds/input3::scrolllock/delay_on", "500\n");
+    put(root, "sys/class/leds/input3::scrolllock/delay_off", "500\n");
+}
+
+#[test]
+fn led() {
+    let root = tempfile::tempdir().expect("scratch folder");
+    led_tree(root.path(), "none [kbd-scrolllock] timer\n");
+    let mut led = SysfsLed::find(&Roots::below(root.path()), "input*::scrolllock").expect("found");
+    contract::led(&mut led, || {
+        let pattern = shown(root.path());
+        assert!(pattern.is_some(), "a known pattern");
+        pattern
+    });
+}
+
+#[test]
+fn led_without_timer_is_steady_only_and_missing_led_is_absent() {
+    let root = tempfile::tempdir().expect("scratch folder");
+    led_tree(root.path(), "[none] kbd-scrolllock\n");
+    let roots = Roots::below(root.path());
+    let mut led = SysfsLed::find(&roots, "input*::scrolllock").expect("found");
+    contract::led(&mut led, || None);
+    assert_eq!(led.set(Pattern::Slow).expect_err("no timer").kind(), ErrorKind::Unsupported);
+    assert_eq!(SysfsLed::find(&roots, "front:status").expect_err("none").kind(), ErrorKind::Absent);
+}
+
+#[test]
+fn watchdog() {
+    let root = tempfile::tempdir().expect("scratch folder");
+    put(root.path(), "sys/class/watchdog/watchdog0/identity", "i6300ESB timer\n");
+    put(root.path(), "sys/class/watchdog/watchdog0/timeout", "30\n");
+    put(root.path(), "dev/watchdog0", "");
+    let roots = Roots::below(root.path());
+    assert_eq!(DeviceWatchdog::find(&roots, "iTCO*").expect_err("other").kind(), ErrorKind::Absent);
+    let mut watchdog = DeviceWatchdog::find(&roots, "i6300ESB*").expect("found");
+    contract::watchdog(&mut watchdog, || {
+        // Every start writes a keep-alive; only an orderly stop ends with a `V`. A closed device starts empty again.
+        let path = root.path().join("dev/watchdog0");
+        match fs::read(&path).expect("reads").last() {
+            Some(b'V') => {
+                fs::write(&path, "").expect("empties");
+                Some(false)
+            }
+            Some(_) => Some(true),
+            None => None,
+        }
+    });
+}
