@@ -62,13 +62,13 @@ fn route(config: &Config) -> Result<(), Conflict> {
     match config.interfaces().find(|(_, net)| net.is_host(gateway)) {
         Some((port, net)) if net.address() == gateway => {
             let why = format!("{gateway} is this unit's own address on {port}");
-            Err(Conflict::new("gateway", "", why, format!("another host of {net}")))
+            Err(Conflict::new("gateway", "1", why, format!("another host of {net}")))
         }
         Some(_) => Ok(()),
         None => {
             let why = format!("{gateway} is in no subnet of a port");
             let allowed = if subnets.is_empty() { "a port address first".into() } else { subnets.join(", ") };
-            Err(Conflict::new("gateway", "", why, format!("a host of {allowed}")))
+            Err(Conflict::new("gateway", "1", why, format!("a host of {allowed}")))
         }
     }
 }
@@ -168,7 +168,7 @@ fn links(config: &Config) -> Result<(), Conflict> {
         let index = link.index();
         let set = &config.ha.links[index];
         let touched = set.interface.is_some() || set.ip.is_some() || set.peer.is_some();
-        if !touched && !(ha_on && index == 0) {
+        if !(touched || ha_on && index == 0) {
             continue;
         }
         let Some(heartbeat) = config.heartbeat(link) else {
@@ -195,22 +195,27 @@ fn link_alone(config: &Config, index: usize, heartbeat: &Heartbeat) -> Result<()
     let Heartbeat { port, ip, peer } = heartbeat;
     if config.service_port() == Some(port) {
         let why = format!("{port} carries the service");
-        return Err(Conflict::new(INTERFACE[index], "", why, "a port that is not on the service network"));
+        return Err(Conflict::new(
+            INTERFACE[index],
+            port.as_str(),
+            why,
+            "a port that is not on the service network",
+        ));
     }
     if !ip.is_host(*peer) || *peer == ip.address() {
         let why = format!("{peer} cannot be the peer of {ip}");
         let subnet = format!("another host of {}/{}", ip.network(), ip.prefix());
-        return Err(Conflict::new(PEER[index], "", why, subnet));
+        return Err(Conflict::new(PEER[index], port.as_str(), why, subnet));
     }
     let overlap = config.interfaces().find(|(other, net)| *other != port && net.overlaps(*ip));
     if let Some((other, net)) = overlap {
         let why = format!("{ip} overlaps {net} of {other}");
-        return Err(Conflict::new(IP[index], "", why, "a subnet of its own for each port"));
+        return Err(Conflict::new(IP[index], port.as_str(), why, "a subnet of its own for each port"));
     }
     match config.interfaces.get(port) {
         Some(own) if own != ip && own.overlaps(*ip) => {
             let why = format!("{ip} overlaps {own}, which {port} has in config system interface");
-            Err(Conflict::new(IP[index], "", why, "the same address or another subnet"))
+            Err(Conflict::new(IP[index], port.as_str(), why, "the same address or another subnet"))
         }
         _ => Ok(()),
     }
@@ -219,11 +224,11 @@ fn link_alone(config: &Config, index: usize, heartbeat: &Heartbeat) -> Result<()
 fn link_pair(index: usize, first: &Heartbeat, second: &Heartbeat) -> Result<(), Conflict> {
     if first.port == second.port {
         let why = format!("{} already is the other heartbeat link", first.port);
-        return Err(Conflict::new(INTERFACE[index], "", why, "another port for each link"));
+        return Err(Conflict::new(INTERFACE[index], second.port.as_str(), why, "another port for each link"));
     }
     if first.ip.overlaps(second.ip) {
         let why = format!("{} overlaps {} of the other link", second.ip, first.ip);
-        return Err(Conflict::new(IP[index], "", why, "a subnet of its own for each link"));
+        return Err(Conflict::new(IP[index], second.port.as_str(), why, "a subnet of its own for each link"));
     }
     Ok(())
 }

@@ -106,9 +106,13 @@ impl<'a> Cursor<'a> {
         self.places.insert(key(variable, entry), (line.number, column));
     }
 
-    /// Where `variable` of `entry` was set last; the script's last line if it was not.
+    /// Where `variable` of `entry` was set last, or a variable that stands for it; the script's last line if none was set.
     pub fn place(&self, variable: &str, entry: &str) -> (u32, u32) {
-        self.places.get(&key(variable, entry)).copied().unwrap_or((self.number.max(1), 1))
+        let others = ALSO.iter().filter(|(name, _)| *name == variable).map(|(_, other)| *other);
+        let mut names = std::iter::once(variable).chain(others);
+        let find =
+            |name: &str| self.places.get(&key(name, entry)).or_else(|| self.places.get(&key(name, "")));
+        names.find_map(find).copied().unwrap_or((self.number.max(1), 1))
     }
 
     /// The ports in words.
@@ -117,6 +121,23 @@ impl<'a> Cursor<'a> {
         names.join(", ")
     }
 }
+
+/// A variable, and another one by which it may have been set or come into force.
+const ALSO: &[(&str, &str)] = &[
+    ("virtual-ip", "action"),
+    ("virtual-ip", "failover"),
+    ("heartbeat-1-interface", "heartbeat-status"),
+    ("heartbeat-2-interface", "heartbeat-status"),
+    ("heartbeat-1-interface", "mode"),
+    ("heartbeat-1-peer", "peer-ip"),
+    ("heartbeat-2-peer", "peer-ip"),
+    ("heartbeat-2-peer", "heartbeat-2-interface"),
+    ("heartbeat-2-ip", "heartbeat-2-interface"),
+    ("heartbeat-2-ip", "heartbeat-status"),
+    ("hb-interval", "hb-lost-threshold"),
+    ("hb-interval", "fast-detect"),
+    ("password", "mode"),
+];
 
 fn key(variable: &str, entry: &str) -> String {
     format!("{entry} {variable}")

@@ -1,7 +1,7 @@
 //! `config domain`: protected domains with their next hop, local domains with their mailboxes.
 
 use crate::cursor::{Closed, Cursor, Line};
-use crate::error::{Problem, ScriptError};
+use crate::error::{Problem, ScriptError, shown};
 use crate::model::{Config, DOMAINS_MAX, Domain, RELAY_PORT_DEFAULT, USERS_MAX};
 use crate::printer::Printer;
 use crate::value::{DomainName, Host, Password, UserName};
@@ -67,9 +67,10 @@ const USER: Fields<Option<Password>> = Fields {
 pub(crate) fn read(config: &mut Config, cursor: &mut Cursor<'_>, open: &Line) -> Result<(), ScriptError> {
     open.no_more(2)?;
     table(cursor, open, &mut |cursor, line| {
-        let name: DomainName = line.text(1).parse().map_err(|_| {
-            line.unknown(1, "domain", "names of letters, digits, hyphens and dots, such as example.test")
-        })?;
+        let name: DomainName = line
+            .text(1)
+            .parse()
+            .map_err(|_| bad_name(line, "letters, digits, hyphens and dots, such as example.test"))?;
         if line.verb() == "delete" {
             let known = config.domains.remove(&name).is_some();
             return if known { Ok(Closed::Next) } else { Err(line.unknown(1, "domain", names(config))) };
@@ -118,11 +119,7 @@ fn sub(draft: &mut Draft, others: usize, cursor: &mut Cursor<'_>, open: &Line) -
     open.no_more(2)?;
     table(cursor, open, &mut |cursor, line| {
         let name: UserName = line.text(1).parse().map_err(|_| {
-            line.unknown(
-                1,
-                "user",
-                "names of letters, digits, dots, hyphens and underscores, up to 64 characters",
-            )
+            bad_name(line, "1 to 64 letters, digits, hyphens, underscores, and dots between them")
         })?;
         if line.verb() == "delete" {
             let known = draft.users.remove(&name).is_some();
@@ -154,9 +151,19 @@ fn users(domain: &Domain) -> usize {
     }
 }
 
+/// The first few domains: messages stay short.
 fn names(config: &Config) -> String {
-    let names: Vec<_> = config.domains.keys().map(DomainName::as_str).collect();
-    if names.is_empty() { "none is configured".into() } else { names.join(", ") }
+    let names: Vec<_> = config.domains.keys().map(DomainName::as_str).take(3).collect();
+    match config.domains.len() {
+        0 => "none is configured".into(),
+        all if all > names.len() => format!("{} and {} more", names.join(", "), all - names.len()),
+        _ => names.join(", "),
+    }
+}
+
+fn bad_name(line: &Line, allowed: &str) -> ScriptError {
+    let (variable, value) = (line.verb().to_string(), shown(line.text(1)));
+    line.error(1, Problem::Value { variable, value, allowed: allowed.into() })
 }
 
 fn conflict(variable: &str, why: String, allowed: &str) -> Problem {

@@ -236,16 +236,20 @@ impl Config {
     }
 
     /// The port on the service network: where the default gateway is, else the first with a virtual IP, else the first
-    /// with an address, else the first of the board.
+    /// with an address that is no heartbeat port, else the first of the board.
     #[must_use]
     pub fn service_port(&self) -> Option<&PortName> {
         let gateway = |net: Ipv4Net| self.gateway.is_some_and(|gateway| net.contains(gateway));
         let vip =
             |port: &&PortName| self.ha.ports.get(*port).is_some_and(|set| set.action == PortAction::Use);
+        let last = self.ports.last().filter(|_| self.ha.links[0].interface.is_none());
+        let heartbeat = |port: &PortName| {
+            last == Some(port) || self.ha.links.iter().any(|link| link.interface.as_ref() == Some(port))
+        };
         let by_gateway = self.interfaces().find(|(_, net)| gateway(*net)).map(|(port, _)| port);
         by_gateway
             .or_else(|| self.ports.iter().find(vip))
-            .or_else(|| self.interfaces().next().map(|(port, _)| port))
+            .or_else(|| self.interfaces().find(|(port, _)| !heartbeat(port)).map(|(port, _)| port))
             .or_else(|| self.ports.first())
     }
 }

@@ -1,0 +1,193 @@
+//! The defaults and allowed ranges of `spec/ha.md` section 2, one assertion each, through the operator's syntax.
+
+use std::time::Duration;
+use twinpost_config::{Config, PortAction, apply, parse};
+use twinpost_types::{ConfiguredMode, LinkId, OnFailure, RebootAction};
+
+const PORTS: [&str; 4] = ["port1", "port2", "port3", "port4"];
+
+fn line(text: &str) -> Result<Config, twinpost_config::ScriptError> {
+    parse(&format!("set system ha {text}"), &PORTS)
+}
+
+#[test]
+fn defaults_are_those_of_the_reference() {
+    let config = Config::for_board(&PORTS);
+    let ha = config.ha();
+    assert_eq!(ha.mode, ConfiguredMode::Off);
+    assert_eq!(ha.on_failure, OnFailure::BecomeSecondary);
+    assert_eq!(ha.password.expose(), "change_me");
+    assert_eq!(ha.base_port, 20_000);
+    assert_eq!(ha.threshold, Duration::from_secs(15));
+    assert_eq!(config.hb_interval(), Duration::from_millis(200));
+    assert!(ha.fast_detect);
+    assert_eq!(ha.reboot_action, RebootAction::Switchover);
+    assert_eq!(ha.max_role_changes, 4);
+    assert!(!ha.allow_default_password);
+    assert_eq!(config.vips().count(), 0);
+    assert!(ha.ports.values().all(|port| port.action == PortAction::Ignore && port.virtual_ip.is_none()));
+
+    let first = config.heartbeat(LinkId::ALL[0]).unwrap();
+    assert_eq!((first.port.as_str(), first.ip.to_string().as_str()), ("port4", "10.0.0.1/24"));
+    assert_eq!(first.peer.to_string(), "10.0.0.2");
+    assert_eq!(config.heartbeat(LinkId::ALL[1]), None);
+}
+
+#[test]
+fn the_interval_follows_threshold_and_fast_detect() {
+    let interval = |script: &str| parse(script, &PORTS).unwrap().hb_interval().as_millis();
+    assert_eq!(interval("set system ha hb-lost-threshold 0.15"), 30);
+    assert_eq!(interval("set system ha hb-lost-threshold 0.5"), 100);
+    assert_eq!(interval("set system ha hb-lost-threshold 3600"), 200);
+    assert_eq!(interval("set system ha fast-detect disable"), 1000);
+    assert_eq!(interval("config system ha\nset fast-detect disable\nset hb-lost-threshold 2\nend"), 400);
+    assert_eq!(interval("set system ha hb-interval 10"), 10);
+}
+
+#[test]
+fn ranges_end_where_the_reference_says() {
+    for good in [
+        "hb-base-port 1024",
+        "hb-base-port 65532",
+        "hb-lost-threshold 0.15",
+        "hb-lost-threshold 3600",
+        "hb-interval 10",
+        "hb-interval 200",
+        "max-role-changes 1",
+        "max-role-changes 20",
+        "password x",
+    ] {
+        line(good).unwrap_or_else(|error| panic!("{good}: {error}"));
+    }
+    for bad in [
+        "hb-base-port 1023",
+        "hb-base-port 65533",
+        "hb-lost-threshold 0.149",
+        "hb-lost-threshold 3600.001",
+        "hb-interval 9",
+        "hb-interval 1001",
+        "hb-interval 201",
+        "max-role-changes 0",
+        "max-role-changes 21",
+        "password \"\"",
+    ] {
+        assert!(line(bad).is_err(), "{bad}");
+    }
+    line(&format!("password {}", "x".repeat(64))).unwrap();
+    assert!(line(&format!("password {}", "x".repeat(65))).is_err());
+}
+
+#[test]
+fn old_names_are_accepted_and_never_printed() {
+    for (old, new) in [
+        ("on-failure slave", ""),
+        ("on-failure restore", "set on-failure restore-role"),
+        ("mode master", "set mode primary"),
+        ("mode slave", "set mode secondary"),
+    ] {
+        let config = apply(&line("password s3cret").unwrap(), &format!("set system ha {old}")).unwrap();
+        let text = twinpost_config::print(&config);
+        assert!(text.contains(new) && !text.contains("slave") && !text.contains("master"), "{text}");
+    }
+}
+
+#[test]
+fn both_spellings_of_a_heartbeat_port_mean_the_same() {
+    let by_port = "config system ha\nconfig interface\nedit port3\nset peer-ip 10.0.0.2\n\
+                   set heartbeat-status primary\nnext\nend\nset heartbeat-1-ip 10.0.0.1/24\nend";
+    let by_link = "config system ha\nset heartbeat-1-interface port3\nset heartbeat-1-ip 10.0.0.1 255.255.255.0\n\
+                   set heartbeat-1-peer 10.0.0.2\nend";
+    let by_port = parse(by_port, &PORTS).unwrap();
+    assert_eq!(by_port, parse(by_link, &PORTS).unwrap());
+    let off = "config system ha\nconfig interface\nedit port3\nset heartbeat-status disable\nunset peer-ip\nend\nend";
+    assert_eq!(apply(&by_port, off).unwrap(), Config::for_board(&PORTS));
+}
+
+#[test]
+fn a_heartbeat_link_falls_back_to_the_address_of_its_port() {
+    let script = "config system interface\nedit port4\nset ip 10.9.0.1/30\nnext\nend\n\
+                  set system ha heartbeat-1-peer 10.9.0.2";
+    let config = parse(script, &PORTS).unwrap();
+    assert_eq!(config.heartbeat(LinkId::ALL[0]).unwrap().ip.to_string(), "10.9.0.1/30");
+}
+
+#[test]
+fn variables_not_acted_on_take_their_default_only() {
+    for (default, other) in [
+        ("mail-data-sync enable", "mail-data-sync disable"),
+        ("mailqueue-data-sync enable", "mailqueue-data-sync disable"),
+        ("remote-services-as-heartbeat disable", "remote-services-as-heartbeat enable"),
+        ("hard-drives-check disable", "hard-drives-check enable"),
+        ("network-intf-check enable", "network-intf-check disable"),
+        ("local-service PORTS 10 3", "local-service PORTS 20 3"),
+        ("local-service HD 10 3", "local-service HD 10 4"),
+        ("remote-service smtp 0", "remote-service smtp 192.0.2.10 25 120 30 3"),
+        ("remote-service pop 0", "remote-service imap 192.0.2.10 143 120 30 3"),
+        ("heartbeat-1-ip6 ::/0", "heartbeat-1-ip6 fd00::1/64"),
+        ("failover port1 ignore", "failover port1 set 192.0.2.10/24"),
+        ("failover port1 ignore", "failover port1 bridge"),
+    ] {
+        assert_eq!(line(default).unwrap(), Config::for_board(&PORTS), "{default}");
+        let error = line(other).unwrap_err().to_string();
+        assert!(error.contains("not available in this release"), "{error}");
+    }
+    for never in ["encryption enable", "encryption disable", "mode config-master", "mode config-secondary"] {
+        assert!(line(never).unwrap_err().to_string().contains("not available in this release"), "{never}");
+    }
+    assert!(line("encryption maybe").unwrap_err().to_string().contains("allowed: enable, disable"));
+}
+
+#[test]
+fn services_have_the_defaults_of_the_reference() {
+    let block = |service: &str, lines: &str| {
+        let lines = lines.split(", ").map(|l| format!("set {l}\n")).collect::<String>();
+        parse(&format!("config system ha\nconfig service\nedit {service}\n{lines}next\nend\nend"), &PORTS)
+    };
+    for (service, port) in
+        [("remote-smtp", 25), ("remote-imap", 143), ("remote-pop", 110), ("remote-http", 80)]
+    {
+        let lines = format!(
+            "check-interval 120, check-timeout 30, ip 0.0.0.0, port {port}, retries 3, status disable"
+        );
+        assert_eq!(block(service, &lines).unwrap(), Config::for_board(&PORTS));
+        assert!(block(service, "status enable").is_err());
+    }
+    for service in ["local-ports", "local-hd"] {
+        block(service, "check-interval 120, retries 3, status disable").unwrap();
+        assert!(block(service, "check-interval 10").is_err());
+        assert!(block(service, "check-timeout 30").is_err());
+    }
+}
+
+#[test]
+fn a_refused_script_changes_nothing_and_a_good_one_keeps_the_rest() {
+    let base = parse("set system ha hb-base-port 3000\nset system global hostname mail-a", &PORTS).unwrap();
+    assert!(apply(&base, "set system ha hb-base-port 4000\nset system ha hb-base-port 1").is_err());
+    let next = apply(&base, "set system ha fast-detect disable").unwrap();
+    assert_eq!((next.ha().base_port, next.host_name().as_str()), (3000, "mail-a"));
+    let back = apply(&next, "config system ha\nunset hb-base-port\nunset fast-detect\nend").unwrap();
+    assert_eq!(back.ha(), Config::default().ha());
+}
+
+#[test]
+fn only_shared_settings_change_the_checksum() {
+    let sum = |script: &str| twinpost_config::synchronised_checksum(&parse(script, &PORTS).unwrap());
+    let none = sum("");
+    for own in [
+        "set system global hostname other",
+        "config system interface\nedit port1\nset ip 192.0.2.11/24\nnext\nend",
+        "config system ha\nset password x\nset mode primary\nend",
+        "set system ha hb-lost-threshold 3",
+        "set system ha heartbeat-1-peer 10.0.0.3",
+    ] {
+        assert_eq!(sum(own), none, "{own}");
+    }
+    for shared in [
+        "set system dns primary 192.0.2.1",
+        "config domain\nedit example.test\nset relay-host 192.0.2.25\nnext\nend",
+        "set system ha on-failure off",
+        "config system interface\nedit port1\nset ip 192.0.2.11/24\nnext\nend\nset system ha failover port1 add 192.0.2.10/24",
+    ] {
+        assert_ne!(sum(shared), none, "{shared}");
+    }
+}
