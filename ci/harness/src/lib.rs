@@ -1,1 +1,19 @@
-//! Placeholder written by the scaffold; its owner replaces it in the first slice.
+//! The system test bench: units as QEMU processes, their power and cables, the hosts around them (mail client, next hop), the
+//! ledger of every message, scenario files, and the demo. Runs as an ordinary user. The Ethernet is `twinpost-switch`; building
+//! images is `xtask`'s.
+//!
+//! ```text
+//!  scenario::run ─▶ Pair ─▶ Unit a, Unit b (QEMU: QMP, machine console, disks)
+//!       │             ├──▶ Lan service, Lan management, Lan cable 1, Lan cable 2
+//!       │             └──▶ Host client (Load, Probe, Mailbox), Host next hop (NextHop) ─▶ Ledger
+//!       └─▶ Watch a, Watch b: poll status and events over the machine consoles
+//! ```
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the test bench is a shell: it runs programs, reads clocks and waits"
+)]
+
+pub mod clock;
+pub mod host;
+pub mod mail;

@@ -1,0 +1,239 @@
+//! The client that sends mail at a steady rate through the virtual IP and keeps the ledger. Open loop with bounded sessions: a
+//! tick that finds no free session is skipped and counted, never saved up.
+
+use super::book::AttemptId;
+use super::ledger::Ledger;
+use super::smtp::{Outcome, Session, Stage};
+use crate::clock::Micros;
+use crate::host::{Application, Connection, Net};
+use smoltcp::wire::Ipv4Address;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// SMTP (RFC 5321).
+const PORT: u16 = 25;
+/// Sessions that move at once.
+const LIVELY_MAX: usize = 8;
+/// All sessions, those included that hang on a unit that died.
+const SESSIONS_MAX: usize = 48;
+/// A session without progress for this long no longer counts as lively.
+const HANGING_AFTER: Duration = Duration::from_secs(1);
+/// A session without progress for this long is given up.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
+/// A connection that is not there after this long is given up; the next attempt follows at once.
+const CONNECT_WITHIN: Duration = Duration::from_millis(1500);
+/// Shortest time between two attempts to connect.
+const CONNECT_EVERY: Duration = Duration::from_millis(100);
+/// Lateness after which ticks are dropped instead of caught up.
+const CATCH_UP_MAX: Duration = Duration::from_secs(1);
+
+/// Where messages go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Destination {
+    /// Through the pair to the next hop.
+    #[default]
+    Relay,
+    /// Into a mailbox on the pair.
+    Mailbox,
+}
+
+impl Destination {
+    /// The recipient's address.
+    #[must_use]
+    pub fn recipient(self) -> &'static str {
+        match self {
+            Self::Relay => "user@example.test",
+            Self::Mailbox => "user@local.test",
+        }
+    }
+}
+
+/// What to send.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LoadOrder {
+    /// Messages a second.
+    pub rate: f64,
+    /// Size of one message, bytes.
+    pub size: usize,
+    /// Where to.
+    pub to: Destination,
+}
+
+/// The order in force, changed by the scenario while the load runs. `None` sends nothing.
+#[derive(Clone, Default)]
+pub struct LoadSettings(Arc<Mutex<Option<LoadOrder>>>);
+
+impl LoadSettings {
+    /// Gives a new order.
+    pub fn set(&self, order: Option<LoadOrder>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = order;
+    }
+
+    /// The order in force.
+    #[must_use]
+    pub fn get(&self) -> Option<LoadOrder> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A session on its connection.
+struct Line {
+    connection: Connection,
+    session: Session,
+    attempt: Option<Letter>,
+    opened: Micros,
+    progress: Micros,
+    was_established: bool,
+}
+
+struct Letter {
+    id: AttemptId,
+    text: Vec<u8>,
+    sent: Micros,
+}
+
+/// The application.
+pub struct Load {
+    target: Ipv4Address,
+    ledger: Ledger,
+    settings: LoadSettings,
+    lines: Vec<Line>,
+    closing: Vec<(Connection, Micros)>,
+    next_tick: Micros,
+    next_connect: Micros,
+}
+
+impl Load {
+    /// A client that sends to `target` as `settings` say.
+    #[must_use]
+    pub fn new(target: Ipv4Address, ledger: Ledger, settings: LoadSettings) -> Self {
+        let now = Micros::now();
+        Self {
+            target,
+            ledger,
+            settings,
+            lines: Vec::new(),
+            closing: Vec::new(),
+            next_tick: now,
+            next_connect: now,
+        }
+    }
+
+    /// Begins the messages that are due, on idle sessions; opens sessions when there are too few.
+    fn tick(&mut self, now: Micros, net: &mut Net<'_>) {
+        let Some(order) = self.settings.get() else {
+            self.next_tick = now;
+            return;
+        };
+        let period = Duration::from_secs_f64(1.0 / order.rate.clamp(0.01, 10_000.0));
+        if now.since(self.next_tick) > CATCH_UP_MAX {
+            self.next_tick = now;
+        }
+        while self.next_tick <= now {
+            let idle = self.lines.iter_mut().find(|line| line.session.stage() == Stage::Idle);
+            let Some(line) = idle else {
+                self.open_line(now, net);
+                return;
+            };
+            let recipient = order.to.recipient();
+            let mailbox = order.to == Destination::Mailbox;
+            let Some((id, text)) = self.ledger.open(mailbox, recipient, order.size) else { return };
+            line.session.begin("ledger@client.test", recipient);
+            line.attempt = Some(Letter { id, text, sent: now });
+            line.progress = now;
+            self.next_tick = self.next_tick + period;
+        }
+    }
+
+    fn open_line(&mut self, now: Micros, net: &mut Net<'_>) {
+        let lively = self.lines.iter().filter(|line| now.since(line.progress) < HANGING_AFTER).count();
+        if now < self.next_connect || lively >= LIVELY_MAX || self.lines.len() >= SESSIONS_MAX {
+            return;
+        }
+        self.next_connect = now + CONNECT_EVERY;
+        let connection = Connection::connect(net, self.target, PORT);
+        self.lines.push(Line {
+            connection,
+            session: Session::new(),
+            attempt: None,
+            opened: now,
+            progress: now,
+            was_established: false,
+        });
+    }
+
+    fn sweep(&mut self, now: Micros, net: &mut Net<'_>) {
+        let mut index = 0;
+        while index < self.lines.len() {
+            let line = &self.lines[index];
+            let limit = if line.was_established { GIVE_UP_AFTER } else { CONNECT_WITHIN };
+            let since = if line.was_established { line.progress } else { line.opened };
+            let idle = line.session.stage() == Stage::Idle;
+            let hanging = now.since(since) > limit && !idle;
+            if hanging || line.connection.is_over(net) || line.session.stage() == Stage::Over {
+                let mut line = self.lines.swap_remove(index);
+                line.connection.close(net);
+                self.closing.push((line.connection, now));
+            } else {
+                index += 1;
+            }
+        }
+        sweep_closing(&mut self.closing, now, net);
+    }
+}
+
+/// Gives back sockets that are closed, or that do not get closed within two seconds.
+pub(super) fn sweep_closing(closing: &mut Vec<(Connection, Micros)>, now: Micros, net: &mut Net<'_>) {
+    const LINGER: Duration = Duration::from_secs(2);
+    let (done, open) = std::mem::take(closing)
+        .into_iter()
+        .partition(|(connection, since)| connection.is_gone(net) || now.since(*since) > LINGER);
+    *closing = open;
+    let done: Vec<(Connection, Micros)> = done;
+    for (connection, _) in done {
+        connection.abandon(net);
+    }
+}
+
+impl Line {
+    fn advance(&mut self, now: Micros, net: &mut Net<'_>, ledger: &Ledger) {
+        self.connection.pump(net);
+        self.was_established |= self.connection.is_established(net);
+        while let Some(text) = self.connection.line() {
+            self.progress = now;
+            match self.session.handle(&text) {
+                Outcome::None => {}
+                Outcome::SendBody => {
+                    if let Some(letter) = &mut self.attempt {
+                        self.connection.say(&letter.text);
+                        letter.sent = now;
+                    }
+                }
+                Outcome::Acknowledged => {
+                    if let Some(letter) = self.attempt.take() {
+                        ledger.book().acknowledge(letter.id, letter.sent, now);
+                    }
+                }
+                Outcome::Refused => self.attempt = None,
+            }
+        }
+        let out = self.session.take_out();
+        if !out.is_empty() {
+            self.connection.say(&out);
+        }
+        self.connection.pump(net);
+    }
+}
+
+impl Application for Load {
+    fn poll(&mut self, now: Micros, net: &mut Net<'_>) {
+        for line in &mut self.lines {
+            line.advance(now, net, &self.ledger);
+        }
+        self.tick(now, net);
+        for line in &mut self.lines {
+            line.advance(now, net, &self.ledger);
+        }
+        self.sweep(now, net);
+    }
+}

@@ -1,0 +1,17 @@
+//! Both ends of the mail path and the book about it: the client that sends through the virtual IP, the next hop that takes
+//! delivery, the probe that measures the outage, the reader of the mailbox, and the ledger that they all write to.
+
+mod book;
+mod imap;
+mod ledger;
+mod load;
+mod nexthop;
+mod probe;
+mod smtp;
+
+pub use book::{Book, IN_FLIGHT_MAX, Summary};
+pub use imap::{Mailbox, MailboxLogin, MailboxOrders};
+pub use ledger::Ledger;
+pub use load::{Destination, Load, LoadOrder, LoadSettings};
+pub use nexthop::NextHop;
+pub use probe::{Outages, Probe};

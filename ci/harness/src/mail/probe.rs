@@ -1,0 +1,155 @@
+//! The outage probe: connects to the virtual IP again and again, each time anew, and waits for a fresh `220`. While the service
+//! answers it asks seldom (a greeting costs an emulated unit a good deal); when an answer is late it asks every 50 ms, so that
+//! the end of an outage is seen to that resolution.
+
+use super::load::sweep_closing;
+use crate::clock::Micros;
+use crate::host::{Application, Connection, Net};
+use smoltcp::wire::Ipv4Address;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// SMTP.
+const PORT: u16 = 25;
+/// Time between probes while the service answers.
+const CALM_EVERY: Duration = Duration::from_millis(250);
+/// Time between probes while it does not.
+const ALARMED_EVERY: Duration = Duration::from_millis(50);
+/// An answer that takes longer alarms.
+const LATE_AFTER: Duration = Duration::from_millis(150);
+/// A probe is given up after this long.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
+/// Probes that may wait for a greeting on an open connection, so that a slow unit is not buried.
+const GREETINGS_MAX: usize = 3;
+
+/// What the probe has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Record {
+    first: Option<Micros>,
+    last: Option<Micros>,
+    longest: Duration,
+    answers: u64,
+}
+
+/// The record shared with the bench.
+#[derive(Clone, Default)]
+pub struct Outages(Arc<Mutex<Record>>);
+
+impl Outages {
+    /// The last greeting.
+    #[must_use]
+    pub fn last_answer(&self) -> Option<Micros> {
+        self.get().last
+    }
+
+    /// Greetings received.
+    #[must_use]
+    pub fn answers(&self) -> u64 {
+        self.get().answers
+    }
+
+    /// Longest time without a greeting since [`Outages::restart`], the one that lasts until `now` included.
+    #[must_use]
+    pub fn longest(&self, now: Micros) -> Duration {
+        let record = self.get();
+        let open = record.last.or(record.first).map_or(Duration::ZERO, |last| now.since(last));
+        record.longest.max(open)
+    }
+
+    /// Forgets what was; the count begins at `now`.
+    pub fn restart(&self, now: Micros) {
+        let mut record = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *record = Record { first: Some(now), last: Some(now), ..Record::default() };
+    }
+
+    fn get(&self) -> Record {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answered(&self, now: Micros) {
+        let mut record = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = record.last {
+            record.longest = record.longest.max(now.since(last));
+        }
+        record.first.get_or_insert(now);
+        record.last = Some(now);
+        record.answers += 1;
+    }
+}
+
+/// The application.
+pub struct Probe {
+    target: Ipv4Address,
+    outages: Outages,
+    attempts: Vec<(Connection, Micros)>,
+    closing: Vec<(Connection, Micros)>,
+    began: Micros,
+    failed: bool,
+}
+
+impl Probe {
+    /// A probe of `target`.
+    #[must_use]
+    pub fn new(target: Ipv4Address, outages: Outages) -> Self {
+        let began = Micros::default();
+        Self { target, outages, attempts: Vec::new(), closing: Vec::new(), began, failed: false }
+    }
+
+    fn begin(&mut self, now: Micros, net: &mut Net<'_>) {
+        let late = self.attempts.iter().any(|(_, began)| now.since(*began) > LATE_AFTER);
+        let every = if late || self.failed { ALARMED_EVERY } else { CALM_EVERY };
+        let greetings = self.attempts.iter().filter(|(connection, _)| connection.is_established(net)).count();
+        if now.since(self.began) >= every && greetings < GREETINGS_MAX {
+            self.attempts.push((Connection::connect(net, self.target, PORT), now));
+            self.began = now;
+        }
+    }
+
+    fn read(&mut self, now: Micros, net: &mut Net<'_>) {
+        let mut index = 0;
+        while index < self.attempts.len() {
+            let (connection, began) = &mut self.attempts[index];
+            connection.pump(net);
+            let greeted = connection.line().is_some_and(|line| line.starts_with(b"220"));
+            let over = connection.is_over(net) || now.since(*began) > GIVE_UP_AFTER;
+            if !greeted && !over {
+                index += 1;
+                continue;
+            }
+            self.failed = !greeted;
+            let (mut connection, _) = self.attempts.swap_remove(index);
+            if greeted {
+                self.outages.answered(now);
+                connection.say(b"QUIT\r\n");
+                connection.pump(net);
+            }
+            connection.close(net);
+            self.closing.push((connection, now));
+        }
+    }
+}
+
+impl Application for Probe {
+    fn poll(&mut self, now: Micros, net: &mut Net<'_>) {
+        self.read(now, net);
+        self.begin(now, net);
+        sweep_closing(&mut self.closing, now, net);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_gap_counts_and_an_open_one_too() {
+        let outages = Outages::default();
+        let ms = |ms: u64| Micros(ms * 1000);
+        outages.restart(ms(0));
+        for at in [100, 300, 900, 1000] {
+            outages.answered(ms(at));
+        }
+        assert_eq!(outages.longest(ms(1100)), Duration::from_millis(600));
+        assert_eq!(outages.longest(ms(2000)), Duration::from_millis(1000));
+    }
+}
