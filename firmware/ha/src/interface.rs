@@ -260,6 +260,11 @@ pub enum Note {
     ReplicationMoved(LinkId),
     /// A takeover was cancelled: the peer still serves the virtual IP.
     TakeoverCancelled,
+    /// A stranger answers for a virtual IP that is about to be claimed; it is claimed all the same.
+    VipHeldByStranger {
+        /// Whose address to look for.
+        mac: [u8; 6],
+    },
     /// A step failed.
     StepFailed {
         /// Which.

@@ -1,0 +1,200 @@
+//! The replication link: over which heartbeat link, when to connect again, first initialisation of a new pair, outdating own
+//! data, and adopting the primary's epoch: everything that is asked of the shell outside of a plan (`spec/ha.md` sections 3,
+//! 4 and 8). It never discards data: diverged volumes wait for an operator.
+
+use crate::{Fault, Ha, Note, Step};
+use core::time::Duration;
+use twinpost_types::{ConfiguredMode, DiskState, EffectiveMode, Epoch, Instant, LinkId, Replication};
+
+/// Pause between tries to connect.
+const RETRY: Duration = Duration::from_secs(5);
+/// Tries after which StandAlone counts as diverged data.
+const TRIES: u8 = 3;
+/// Pause between tries after that: the cause is no passing one.
+const RETRY_SLOW: Duration = Duration::from_secs(60);
+
+/// What is known of the replication link.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Link {
+    wanted: Option<LinkId>,
+    /// Connect must run; at once, without regard to the pause.
+    cut: bool,
+    /// The last Connect failed.
+    failed: bool,
+    tries: u8,
+    retry_at: Instant,
+    outdate: bool,
+    chore_at: Instant,
+}
+
+impl Link {
+    pub(crate) fn wanted(&self) -> Option<LinkId> {
+        self.wanted
+    }
+
+    /// First look at the volumes: what is connected need not be connected.
+    pub(crate) fn adopt(&mut self, connected: bool) {
+        self.cut = !connected;
+    }
+
+    /// Replication was cut, or should be set up anew.
+    pub(crate) fn cut(&mut self) {
+        self.cut = true;
+    }
+
+    /// Own data shall be marked outdated.
+    pub(crate) fn outdate(&mut self) {
+        self.outdate = true;
+    }
+
+    /// Another boot of the peer: earlier failures say nothing about it.
+    pub(crate) fn peer_rebooted(&mut self) {
+        self.tries = 0;
+    }
+
+    /// Replication does not come up although both units agree on the link.
+    pub(crate) fn is_diverged(&self) -> bool {
+        self.tries >= TRIES && !self.failed
+    }
+
+    fn connecting(&mut self, now: Instant) {
+        if !core::mem::take(&mut self.cut) {
+            self.tries = self.tries.saturating_add(1);
+        }
+        self.retry_at = now + if self.tries < TRIES { RETRY } else { RETRY_SLOW };
+    }
+}
+
+impl Ha {
+    pub(crate) fn settle_replication(&mut self) {
+        if !self.volumes_known || self.leaving.is_some() {
+            return;
+        }
+        self.choose_link();
+        if self.is_connected() {
+            self.link.tries = 0;
+        }
+        if self.plan.is_some() || self.running.is_some() {
+            return;
+        }
+        if let Some(step) = self.chore() {
+            self.run(step, false);
+        }
+    }
+
+    /// The primary decides, else the configured primary; the other one follows. Never back by itself while the link works.
+    fn choose_link(&mut self) {
+        let first = LinkId::ALL.into_iter().find(|link| self.settings.links[link.index()]);
+        let Some(wanted) = self.link.wanted.or(first) else { return };
+        let mut choice = wanted;
+        if self.leads() {
+            if self.watch.up_since(wanted).is_none() {
+                let other = LinkId::ALL.into_iter().find(|link| *link != wanted);
+                let up = other.and_then(|link| Some((link, self.watch.up_since(link)?)));
+                if let Some((link, up)) = up
+                    && self.is_due(up + self.settings.interval)
+                {
+                    choice = link;
+                }
+            }
+        } else if let Some(link) = self.living_peer().and_then(|peer| peer.replication_link)
+            && self.settings.links[link.index()]
+        {
+            choice = link;
+        }
+        if self.link.wanted.is_some_and(|wanted| wanted != choice) {
+            self.note(Note::ReplicationMoved(choice));
+            self.link.cut = true;
+            self.changed = true;
+        }
+        self.link.wanted = Some(choice);
+    }
+
+    fn leads(&self) -> bool {
+        if self.effective == EffectiveMode::Primary {
+            return true;
+        }
+        let Some(peer) = self.living_peer() else { return false };
+        if peer.effective == EffectiveMode::Primary {
+            return false;
+        }
+        let own = self.settings.mode == ConfiguredMode::Primary;
+        let other = peer.configured == ConfiguredMode::Primary;
+        if own == other { self.peer.is_some_and(|(from, _)| self.settings.unit < from) } else { own }
+    }
+
+    /// The next step that no plan asks for.
+    fn chore(&mut self) -> Option<Step> {
+        let now = self.now();
+        if self.link.outdate {
+            let needed = self.volumes.iter().any(|volume| {
+                matches!(volume.local, DiskState::UpToDate | DiskState::Consistent)
+                    && !volume.replication.is_connected()
+            });
+            if !needed || self.effective == EffectiveMode::Primary || !self.held.is_none() {
+                self.link.outdate = false;
+            } else if self.is_due(self.link.chore_at) {
+                self.link.chore_at = now + RETRY;
+                return Some(Step::Outdate);
+            }
+        }
+        if let Some(epoch) = self.newer_epoch()
+            && self.is_due(self.link.chore_at)
+        {
+            self.link.chore_at = now + RETRY;
+            return Some(Step::StoreEpoch(epoch));
+        }
+        if self.is_new_pair() && self.is_due(self.link.chore_at) {
+            self.link.chore_at = now + RETRY;
+            return Some(Step::Initialise);
+        }
+        self.connect()
+    }
+
+    /// A standby keeps the primary's epoch, so that after a reboot its own is not lower.
+    fn newer_epoch(&self) -> Option<Epoch> {
+        let follows = self.effective != EffectiveMode::Primary && self.is_peer_primary();
+        Some(self.peer_epoch()).filter(|epoch| follows && *epoch > self.epoch)
+    }
+
+    /// Both copies are empty and connected, and it is this unit that begins.
+    fn is_new_pair(&self) -> bool {
+        let fresh =
+            |volume: &twinpost_types::VolumeReport| volume.fresh && volume.local == DiskState::Inconsistent;
+        self.settings.mode == ConfiguredMode::Primary
+            && self.leads()
+            && self.volumes.iter().all(|volume| fresh(volume) && volume.replication == Replication::Connected)
+            && self.living_peer().is_some_and(|peer| peer.volumes.iter().all(fresh))
+    }
+
+    fn connect(&mut self) -> Option<Step> {
+        let link = self.link.wanted?;
+        let stopped = !self.is_connected()
+            && self.living_peer().is_some_and(|peer| peer.replication_link == Some(link))
+            && self
+                .volumes
+                .iter()
+                .any(|volume| matches!(volume.replication, Replication::Down | Replication::StandAlone));
+        let again = (stopped || self.link.failed) && self.is_due(self.link.retry_at);
+        if !self.link.cut && !again {
+            return None;
+        }
+        self.link.connecting(self.now());
+        Some(Step::Connect(link))
+    }
+
+    /// A step outside of a plan has ended.
+    pub(crate) fn replication_done(&mut self, step: Step, result: Result<(), Fault>) {
+        match step {
+            Step::Connect(_) => {
+                self.link.failed = result.is_err();
+                // Until the volumes' states are told, nothing is known to be wrong.
+                self.link.retry_at = self.link.retry_at.max(self.now() + RETRY);
+            }
+            Step::Outdate if result.is_ok() => self.link.outdate = false,
+            // The own states follow at once with the next volumes event; a chore of another kind need not wait.
+            Step::StoreEpoch(_) | Step::Initialise if result.is_ok() => {}
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Which role this unit takes: boot, the standby's view of a dead peer, two units without a primary
+//! (`spec/ha.md` section 4). It begins plans; `plan` carries them out, `switch` and `arbitration` know their own cases.
+
+use crate::plan::{Ground, Then};
+use crate::{Ha, Reason, Stay, Verdict};
+use core::time::Duration;
+use twinpost_types::{ConfiguredMode, DiskState, EffectiveMode, Epoch, Instant, Intent, OnFailure, Report};
+
+/// Two units without a primary: the preferred one waits this long for the other's plans to show.
+const ORPHAN_PREFERRED: Duration = Duration::from_secs(3);
+/// And the other one this long: every try of the preferred one has failed by then.
+const ORPHAN_OTHER: Duration = Duration::from_secs(30);
+
+/// What the rules about roles remember.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Memory {
+    /// A silent peer serves; nothing is taken until it is heard.
+    pub(crate) yielded: bool,
+    /// A probe of the virtual IPs was asked for by a plan that is gone; its answer is not used.
+    pub(crate) probe_stale: bool,
+    /// When the volumes were last promoted.
+    pub(crate) took_at: Instant,
+    /// The role was handed over in vain: take it again.
+    pub(crate) take_back: bool,
+    /// Hand-overs after an own failed plan; one is enough.
+    pub(crate) handed_back: bool,
+    /// The peer asked for a switch, and was answered.
+    pub(crate) peer_requests: bool,
+    retry_at: Instant,
+    failures: u32,
+    orphan_since: Option<Instant>,
+    /// on-failure was applied since boot.
+    followed: bool,
+    /// on-failure is `off`: an operator must restart.
+    stopped: bool,
+    /// on-failure is `restore-role`: take the role back once the data is current.
+    restore: bool,
+}
+
+impl Memory {
+    /// A heartbeat arrived; true when this ends a time of yielding.
+    pub(crate) fn heard(&mut self) -> bool {
+        core::mem::take(&mut self.yielded)
+    }
+
+    /// A plan into the role failed: the next one waits, longer each time.
+    pub(crate) fn failed(&mut self, now: Instant, pause: Duration, doublings: u32) {
+        self.retry_at = now + pause * (1 << self.failures.min(doublings));
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// The role was taken.
+    pub(crate) fn taken(&mut self) {
+        *self =
+            Self { took_at: self.took_at, probe_stale: self.probe_stale, followed: true, ..Self::default() };
+    }
+
+    /// An operator restarts HA on this unit.
+    pub(crate) fn restart(&mut self) {
+        *self = Self { took_at: self.took_at, probe_stale: self.probe_stale, ..Self::default() };
+    }
+}
+
+impl Ha {
+    /// Begins a plan or changes between the modes without the service, and says what is waited for.
+    pub(crate) fn settle_roles(&mut self) {
+        self.watch_orphans();
+        if self.plan.is_some() || self.leaving.is_some() || self.handing.is_some() {
+            return;
+        }
+        let waiting = match self.effective {
+            EffectiveMode::Off | EffectiveMode::Failed => self.decide_boot(),
+            EffectiveMode::Secondary => self.decide_secondary(),
+            _ => None,
+        };
+        if self.plan.is_none() {
+            let diverged = self.link.is_diverged().then_some(Stay::Diverged);
+            self.set_waiting(diverged.or(waiting));
+        }
+    }
+
+    /// The first look at the volumes: a promoted one means that only the supervisor was restarted.
+    pub(crate) fn adopt_volumes(
+        &mut self,
+        volumes: &[twinpost_types::VolumeReport; twinpost_types::VOLUMES],
+    ) {
+        if volumes.iter().any(|volume| volume.promoted) {
+            self.held = crate::plan::Held::ALL;
+        }
+        self.link.adopt(volumes.iter().all(|volume| volume.replication.is_connected()));
+    }
+
+    fn decide_boot(&mut self) -> Option<Stay> {
+        if self.roles.stopped {
+            return Some(Stay::WrongMode);
+        }
+        if !self.volumes_known {
+            return Some(Stay::LookingForPeer);
+        }
+        let looked = self.is_due(self.looking_since + self.watch.threshold());
+        if self.is_peer_primary() {
+            return self.join();
+        }
+        let Some(peer) = self.living_peer().copied() else {
+            // A peer that was heard and is proven dead need not be looked for any longer.
+            let known_dead = self.watch.heard().is_some() && self.is_peer_dead();
+            return if (looked && self.is_peer_dead()) || known_dead {
+                self.take_over()
+            } else {
+                Some(Stay::LookingForPeer)
+            };
+        };
+        if !self.held.is_none() {
+            self.take(Reason::Boot, Ground::Resumed, Epoch::default());
+            return None;
+        }
+        if self.try_claim(&peer) {
+            return None;
+        }
+        if self.is_connected() && self.is_current() && self.plan.is_none() {
+            self.set_mode(EffectiveMode::Secondary, Reason::Boot);
+            return None;
+        }
+        self.data_stay().or(Some(Stay::LookingForPeer))
+    }
+
+    /// The peer is PRIMARY: follow it, as on-failure says.
+    fn join(&mut self) -> Option<Stay> {
+        if !self.held.is_none() {
+            self.give_up(Then::Follow(Reason::PeerIsPrimary));
+            return None;
+        }
+        let lost_role = self.settings.mode == ConfiguredMode::Primary && !self.roles.followed;
+        if lost_role && self.settings.on_failure == OnFailure::Off {
+            self.roles.followed = true;
+            self.roles.stopped = true;
+            return Some(Stay::WrongMode);
+        }
+        if !self.is_connected() {
+            return self.data_stay().or(Some(Stay::PeerNotCurrent));
+        }
+        if lost_role {
+            self.roles.followed = true;
+            self.roles.restore = self.settings.on_failure == OnFailure::RestoreRole;
+        }
+        if self.roles.restore && !self.is_current() {
+            self.set_mode(EffectiveMode::Failed, Reason::PeerIsPrimary);
+            return self.data_stay();
+        }
+        self.set_mode(EffectiveMode::Secondary, Reason::PeerIsPrimary);
+        if core::mem::take(&mut self.roles.restore) {
+            // A refusal is in the log; the unit stays SECONDARY.
+            self.request_switch();
+        }
+        None
+    }
+
+    fn decide_secondary(&mut self) -> Option<Stay> {
+        if self.is_peer_dead() {
+            return self.take_over();
+        }
+        let peer = self.living_peer().copied()?;
+        if peer.effective == EffectiveMode::Primary {
+            if peer.intent == Intent::RequestOutdate && !self.is_connected() {
+                self.link.outdate();
+            }
+            return self.data_stay();
+        }
+        if let Intent::HandOver(epoch) = peer.intent {
+            if epoch > self.epoch && self.is_current() && self.is_connected() {
+                self.take(Reason::HandedOver, Ground::HandedOver, epoch);
+                return None;
+            }
+        } else if self.try_claim(&peer) {
+            return None;
+        }
+        self.data_stay()
+    }
+
+    /// The peer is dead or unresponsive.
+    fn take_over(&mut self) -> Option<Stay> {
+        if self.roles.yielded {
+            return Some(Stay::PeerServes);
+        }
+        if let Some(stay) = self.data_stay() {
+            return Some(stay);
+        }
+        let now = self.now();
+        if !self.is_due(self.roles.retry_at) {
+            return Some(Stay::Busy);
+        }
+        let reason = if self.roles.take_back { Reason::TookBack } else { Reason::Takeover };
+        if !self.roles.take_back && !self.latch.allows(now) {
+            return Some(Stay::Latched);
+        }
+        self.take(reason, Ground::PeerDead, Epoch::default());
+        None
+    }
+
+    /// Both live and none is PRIMARY: takes the role if it is this unit's turn.
+    fn try_claim(&mut self, peer: &Report) -> bool {
+        let (Some(since), true) = (self.roles.orphan_since, self.is_current()) else { return false };
+        let now = self.now();
+        if !self.is_due(self.roles.retry_at) {
+            return false;
+        }
+        let ground = if self.is_connected() {
+            Ground::Connected
+        } else if is_unable(peer) && self.is_due(self.looking_since + self.watch.threshold()) {
+            Ground::PeerUnable
+        } else {
+            return false;
+        };
+        let take_back = self.roles.take_back;
+        let Some(pause) = self.turn(peer, ground) else { return false };
+        if !self.is_due(since + pause) || !(take_back || self.latch.allows(now)) {
+            return false;
+        }
+        let reason = if take_back { Reason::TookBack } else { Reason::AsConfigured };
+        self.take(reason, ground, Epoch::default());
+        true
+    }
+
+    /// How long this unit lets the other one go first; `None` = for ever.
+    fn turn(&self, peer: &Report, ground: Ground) -> Option<Duration> {
+        if self.roles.take_back {
+            return Some(Duration::ZERO);
+        }
+        let own = self.settings.mode == ConfiguredMode::Primary;
+        let other = peer.configured == ConfiguredMode::Primary;
+        let able = ground == Ground::Connected && self.is_peer_current();
+        let first = match (own, other) {
+            _ if !able => true,
+            (false, false) => return None,
+            (own, other) if own != other => own,
+            _ => self.outranks(peer),
+        };
+        Some(match (first, own && self.effective == EffectiveMode::Off) {
+            (true, true) => Duration::ZERO,
+            (true, false) => ORPHAN_PREFERRED,
+            (false, _) => ORPHAN_OTHER,
+        })
+    }
+
+    fn watch_orphans(&mut self) {
+        let orphaned = self.effective != EffectiveMode::Primary
+            && self.living_peer().is_some_and(|peer| {
+                peer.effective != EffectiveMode::Primary
+                    && peer.volumes.iter().all(|volume| !volume.promoted)
+                    && !matches!(peer.intent, Intent::HandOver(_))
+            });
+        let now = self.now();
+        self.roles.orphan_since = orphaned.then(|| self.roles.orphan_since.unwrap_or(now));
+    }
+
+    /// The verdict is one on which a primary may be replaced without its word.
+    pub(crate) fn is_verdict(&self, verdict: Verdict) -> bool {
+        self.watch.verdict() == verdict
+    }
+}
+
+/// The peer lives but could not be promoted: one of its volumes is unusable, or it takes no part.
+fn is_unable(peer: &Report) -> bool {
+    let unusable = |state| {
+        matches!(
+            state,
+            DiskState::Diskless | DiskState::Failed | DiskState::Inconsistent | DiskState::Outdated
+        )
+    };
+    peer.configured == ConfiguredMode::Off || peer.volumes.iter().any(|volume| unusable(volume.local))
+}

@@ -1,0 +1,232 @@
+//! Operator's verbs and the orderly switch, both sides of it: asking, handing over, waiting for the other, taking back
+//! (`spec/ha.md` sections 4 and 7).
+
+use crate::plan::{Ground, Then};
+use crate::{Command, FenceAnswer, Ha, Note, Reason, Stay, Step, Verdict};
+use core::time::Duration;
+use twinpost_types::{ConfiguredMode, EffectiveMode, Epoch, Instant, Intent, RebootAction};
+
+/// The other one must be PRIMARY this long after the hand-over, or the role is taken again.
+const HAND_OVER_LIMIT: Duration = Duration::from_secs(10);
+/// The primary must hand over this long after it was asked.
+const REQUEST_LIMIT: Duration = Duration::from_secs(15);
+
+/// This unit has handed over and waits for the other to be PRIMARY.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Handing {
+    pub(crate) epoch: Epoch,
+    until: Instant,
+    /// Then this unit leaves.
+    after: Option<Step>,
+}
+
+/// This unit has asked for the role.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Requesting {
+    until: Instant,
+}
+
+impl Ha {
+    pub(crate) fn operator(&mut self, command: Command) {
+        if let Err(why) = self.obey(command) {
+            self.note(Note::Refused { command, why });
+        }
+    }
+
+    fn obey(&mut self, command: Command) -> Result<(), Stay> {
+        if !self.started || self.leaving.is_some() || self.plan.is_some() || self.handing.is_some() {
+            return Err(Stay::Busy);
+        }
+        match command {
+            Command::Reboot => return self.depart(Step::Reboot),
+            Command::Shutdown => return self.depart(Step::PowerOff),
+            _ if !self.is_active() => return Err(Stay::HaOff),
+            _ => {}
+        }
+        match command {
+            Command::Failover => self.switch(),
+            Command::Restore if self.is_as_configured() => Ok(()),
+            Command::Restore => self.switch(),
+            Command::Restart => self.restart(),
+            _ => self.force_primary(),
+        }
+    }
+
+    /// Nothing to restore: this unit has its configured role, or the peer is configured for the same one.
+    fn is_as_configured(&self) -> bool {
+        let own = match self.effective {
+            EffectiveMode::Primary => ConfiguredMode::Primary,
+            _ => ConfiguredMode::Secondary,
+        };
+        let other = self.peer.map(|(_, report)| report.configured);
+        own == self.settings.mode || other != Some(own)
+    }
+
+    fn switch(&mut self) -> Result<(), Stay> {
+        match self.effective {
+            EffectiveMode::Primary => {
+                self.may_switch()?;
+                self.give_up(Then::HandOver(None));
+                Ok(())
+            }
+            EffectiveMode::Secondary => self.ask_for_role(),
+            _ => Err(Stay::WrongMode),
+        }
+    }
+
+    /// An orderly switch would neither lose data nor leave no primary.
+    fn may_switch(&self) -> Result<(), Stay> {
+        if self.plan.is_some() || self.fence.is_open() {
+            return Err(Stay::Busy);
+        }
+        let peer = self.living_peer().ok_or(Stay::NoPeer)?;
+        if peer.effective != EffectiveMode::Secondary || !self.is_current() || !self.is_peer_current() {
+            return Err(Stay::PeerNotCurrent);
+        }
+        Ok(())
+    }
+
+    fn ask_for_role(&mut self) -> Result<(), Stay> {
+        let peer = self.living_peer().ok_or(Stay::NoPeer)?;
+        if peer.effective != EffectiveMode::Primary {
+            return Err(Stay::WrongMode);
+        }
+        if self.requesting.is_some() {
+            return Err(Stay::Busy);
+        }
+        if let Some(stay) = self.data_stay() {
+            return Err(stay);
+        }
+        self.requesting = Some(Requesting { until: self.now() + REQUEST_LIMIT });
+        self.changed = true;
+        Ok(())
+    }
+
+    /// on-failure restore-role asks for the role by itself.
+    pub(crate) fn request_switch(&mut self) {
+        if let Err(why) = self.ask_for_role() {
+            self.note(Note::Refused { command: Command::Restore, why });
+        }
+    }
+
+    fn restart(&mut self) -> Result<(), Stay> {
+        self.latch.clear();
+        self.link.peer_rebooted();
+        if self.effective != EffectiveMode::Primary {
+            self.roles.restart();
+            self.requesting = None;
+            self.looking_since = self.now();
+            self.link.adopt(self.is_connected());
+            self.set_mode(EffectiveMode::Off, Reason::Operator);
+        }
+        self.changed = true;
+        Ok(())
+    }
+
+    fn force_primary(&mut self) -> Result<(), Stay> {
+        if self.effective == EffectiveMode::Primary {
+            // Frozen and cut off: the operator knows what became of the peer.
+            if !self.fence.is_open() {
+                return Err(Stay::WrongMode);
+            }
+            self.answer_fence(FenceAnswer::PeerDown);
+            return Ok(());
+        }
+        if self.is_peer_primary() {
+            return Err(Stay::WrongMode);
+        }
+        match self.data_stay() {
+            Some(stay @ (Stay::VolumeMissing | Stay::DataInconsistent | Stay::LookingForPeer)) => Err(stay),
+            _ => {
+                self.take(Reason::Operator, Ground::Forced, Epoch::default());
+                Ok(())
+            }
+        }
+    }
+
+    /// Planned reboot or power-off. `hold-off` needs the peer to wait for this unit; until it can, it is a switchover.
+    fn depart(&mut self, step: Step) -> Result<(), Stay> {
+        let switch_first = match self.settings.reboot_action {
+            RebootAction::Switchover | RebootAction::HoldOff => {
+                self.effective == EffectiveMode::Primary && self.may_switch().is_ok()
+            }
+        };
+        self.give_up(if switch_first { Then::HandOver(Some(step)) } else { Then::Leave(step) });
+        Ok(())
+    }
+
+    /// Demoted: the other one shall take over.
+    pub(crate) fn hand_over(&mut self, after: Option<Step>) {
+        let offered = match self.peer.map(|(_, report)| report.intent) {
+            Some(Intent::HandOver(epoch)) => epoch,
+            _ => Epoch::default(),
+        };
+        let epoch = self.epoch.max(self.peer_epoch()).max(offered).next();
+        self.handing = Some(Handing { epoch, until: self.now() + HAND_OVER_LIMIT, after });
+        self.changed = true;
+    }
+
+    /// The own way into the role failed: a living peer with the same data may have more luck, once.
+    pub(crate) fn hand_back(&mut self) {
+        let able = self.living_peer().is_some_and(|peer| peer.effective == EffectiveMode::Secondary);
+        if able && self.is_current() && self.is_peer_current() && !self.roles.handed_back {
+            self.roles.handed_back = true;
+            self.hand_over(None);
+        }
+    }
+
+    pub(crate) fn settle_switch(&mut self) {
+        if self.leaving.is_some() {
+            return;
+        }
+        self.settle_handing();
+        self.settle_requesting();
+        let asks = self.living_peer().is_some_and(|peer| peer.intent == Intent::RequestSwitch);
+        let begins = asks && !self.roles.peer_requests && self.effective == EffectiveMode::Primary;
+        self.roles.peer_requests = asks;
+        if begins {
+            self.operator(Command::Failover);
+        }
+    }
+
+    fn settle_handing(&mut self) {
+        let Some(handing) = self.handing else { return };
+        if self.is_peer_primary() {
+            self.end_handing(true);
+            if let Some(step) = handing.after {
+                self.give_up(Then::Leave(step));
+            }
+            return;
+        }
+        let offered = match self.living_peer().map(|peer| peer.intent) {
+            Some(Intent::HandOver(epoch)) => Some(epoch).filter(|epoch| *epoch > handing.epoch),
+            _ => None,
+        };
+        if let Some(epoch) = offered {
+            self.end_handing(false);
+            if self.is_current() && self.is_connected() {
+                self.take(Reason::TookBack, Ground::HandedOver, epoch);
+            }
+        } else if self.is_peer_dead() || self.is_due(handing.until) {
+            self.end_handing(false);
+        }
+    }
+
+    fn end_handing(&mut self, done: bool) {
+        self.handing = None;
+        self.roles.take_back = !done;
+        self.changed = true;
+        self.note(Note::SwitchEnded { done });
+    }
+
+    fn settle_requesting(&mut self) {
+        let Some(requesting) = self.requesting else { return };
+        let dead = self.is_peer_dead() || self.is_verdict(Verdict::Unknown);
+        let waits = self.plan.is_none();
+        if dead || (waits && self.is_due(requesting.until)) {
+            self.requesting = None;
+            self.changed = true;
+            self.note(Note::SwitchEnded { done: false });
+        }
+    }
+}
