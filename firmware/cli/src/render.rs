@@ -1,0 +1,225 @@
+//! Replies as text for a person at three in the morning: what matters first, one fact a line, what is wrong in capitals.
+//! Pure; every line is bounded by what the supervisor sends, and control characters never reach the terminal.
+
+use std::fmt::Write;
+use twinpost_api::{EventRecord, LinkStatus, PeerStatus, Reply, Status, Timeline};
+use twinpost_types::{DiskState, Replication, VolumeId, VolumeReport};
+
+/// Width of the first column, characters.
+const LABEL: usize = 13;
+
+/// Text of a reply, without the last line end.
+#[must_use]
+pub fn reply(reply: &Reply) -> String {
+    let text = match reply {
+        Reply::Status(status) => status_text(status),
+        Reply::Events { events } if events.is_empty() => "no records".into(),
+        Reply::Events { events } => events.iter().map(event).collect::<Vec<_>>().join("\n"),
+        Reply::Accepted { message } => message.clone(),
+        Reply::Refused { message } => format!("refused: {message}"),
+    };
+    text.trim_end().chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
+}
+
+fn status_text(status: &Status) -> String {
+    let mut out = String::new();
+    let mut line = |label: &str, text: &str| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{label:LABEL$}{text}");
+    };
+    let since = duration(status.now_us.saturating_sub(status.since_us));
+    line("Unit", &format!("{}: {} (configured {})", status.host, status.effective, status.configured.name()));
+    line("", &format!("for {since}: {}", status.why));
+    line("Peer", &status.peer.as_ref().map_or("NOT HEARD since this unit started".into(), peer));
+    line("Mail safety", &safety(&status.volumes));
+    match &status.alarms[..] {
+        [] => line("Alarms", "none"),
+        alarms => alarms.iter().for_each(|alarm| line("ALARM", alarm)),
+    }
+    for (index, link) in status.links.iter().enumerate() {
+        line(&format!("Heartbeat {}", index + 1), &link_text(link));
+    }
+    for (id, report) in VolumeId::ALL.iter().zip(&status.volumes) {
+        line(&format!("Volume {}", id.name()), &volume(report));
+    }
+    for vip in &status.vips {
+        let holder = if vip.held { "held by this unit" } else { "not held by this unit" };
+        line("Virtual IP", &format!("{} on {}: {holder}", vip.address, vip.port));
+    }
+    let yes = |up: bool| if up { "answers" } else { "does not answer" };
+    let mail = &status.mail;
+    line("Mail", &format!("SMTP {}, IMAP {}, {} in the queue", yes(mail.smtp), yes(mail.imap), mail.queued));
+    for service in &status.services {
+        let restarts =
+            if service.restarts == 1 { "1 restart" } else { &format!("{} restarts", service.restarts) };
+        let pid = if service.pid == 0 { String::new() } else { format!(", process {}", service.pid) };
+        line("Service", &format!("{} {}{pid}, {restarts}", service.name, service.state));
+    }
+    if let Some(takeover) = &status.takeover {
+        line("Takeover", &format!("epoch {}: {}", takeover.epoch.0, takeover.evidence));
+        line("", &timeline(takeover));
+    }
+    system_lines(status, &mut line);
+    out
+}
+
+/// The facts about the box itself.
+fn system_lines(status: &Status, line: &mut dyn FnMut(&str, &str)) {
+    let ready = match status.ready_us {
+        0 => "NOT READY for service yet".into(),
+        us => format!("ready {} after kernel start", seconds(us)),
+    };
+    let up = duration(status.now_us);
+    line(
+        "System",
+        &format!(
+            "Twinpost {} on {}, up {up}, {ready}, epoch {}",
+            status.version, status.board, status.epoch.0
+        ),
+    );
+    let (had, init) = status.memory_kib;
+    let late = status.lateness_us_max as f64 / 1e3;
+    line(
+        "",
+        &format!("heartbeat late by at most {late:.1} ms, memory: supervisor {had} KiB, init {init} KiB"),
+    );
+    let dropped: Vec<_> =
+        status.dropped.iter().filter(|(_, n)| *n > 0).map(|(why, n)| format!("{why} {n}")).collect();
+    if !dropped.is_empty() {
+        line("", &format!("heartbeat packets dropped: {}", dropped.join(", ")));
+    }
+}
+
+fn peer(peer: &PeerStatus) -> String {
+    let heard = duration(peer.age_ms.saturating_mul(1000));
+    let state = if peer.verdict == "alive" {
+        format!("{}, alive, heard {heard} ago", peer.effective)
+    } else {
+        format!("{}: was {} when last heard {heard} ago", peer.verdict.to_uppercase(), peer.effective)
+    };
+    format!("{state}, epoch {}, Twinpost {}", peer.epoch.0, peer.version)
+}
+
+/// The one sentence an operator looks for.
+fn safety(volumes: &[VolumeReport]) -> String {
+    let current = |v: &VolumeReport| v.local == DiskState::UpToDate && v.peer == DiskState::UpToDate;
+    let syncing =
+        |v: &VolumeReport| matches!(v.replication, Replication::SyncSource | Replication::SyncTarget);
+    if volumes.is_empty() {
+        return "not known: the volumes have not been read yet".into();
+    }
+    if volumes.iter().all(|v| v.replication.is_connected() && current(v)) {
+        return "every message is on both units".into();
+    }
+    let missing: u64 = volumes.iter().map(|v| u64::from(v.out_of_sync_kib)).sum();
+    if volumes.iter().any(syncing) {
+        return format!("ONE COPY until the resynchronisation ends ({} to go)", kib(missing));
+    }
+    format!("ONE COPY: the units are not in sync ({} differ)", kib(missing))
+}
+
+fn link_text(link: &LinkStatus) -> String {
+    let state = match (link.up, link.carrier) {
+        (true, _) => "up",
+        (false, true) => "SILENT (carrier is there)",
+        (false, false) => "DOWN (no carrier)",
+    };
+    let replication = if link.replication { ", carries replication" } else { "" };
+    format!("{} {state}, {} received, {} lost{replication}", link.port, link.received, link.lost)
+}
+
+fn volume(report: &VolumeReport) -> String {
+    let mut text = format!("{:?}, peer's copy {:?}, {:?}", report.local, report.peer, report.replication);
+    if report.out_of_sync_kib > 0 {
+        text.push_str(&format!(", {} out of sync", kib(report.out_of_sync_kib.into())));
+    }
+    for (set, word) in
+        [(report.promoted, "in use here"), (report.fresh, "never used"), (report.suspended, "WRITES WAIT")]
+    {
+        if set {
+            text.push_str(", ");
+            text.push_str(word);
+        }
+    }
+    format!("{text}, {} MiB", report.size_mib)
+}
+
+/// Phases as time since the verdict; a phase that was not reached is said.
+fn timeline(takeover: &Timeline) -> String {
+    let phases = [
+        ("fenced", takeover.fenced_us),
+        ("promoted", takeover.promoted_us),
+        ("mounted", takeover.mounted_us),
+        ("services", takeover.services_us),
+        ("claimed", takeover.claimed_us),
+    ];
+    let mut out = format!("verdict at {}", seconds(takeover.verdict_us));
+    for (name, at) in phases {
+        match at {
+            0 => out.push_str(&format!(", {name} NOT REACHED")),
+            at => out.push_str(&format!(", {name} +{}", seconds(at.saturating_sub(takeover.verdict_us)))),
+        }
+    }
+    out
+}
+
+fn event(record: &EventRecord) -> String {
+    let EventRecord { seq, boot, at_us, wall_ms, name, text } = record;
+    format!("{seq:>6}  {}  boot {boot} +{}  {name}: {text}", utc(*wall_ms), seconds(*at_us))
+}
+
+fn seconds(us: u64) -> String {
+    format!("{}.{:03} s", us / 1_000_000, us / 1000 % 1000)
+}
+
+fn duration(us: u64) -> String {
+    let s = us / 1_000_000;
+    match s {
+        0 => format!("{} ms", us / 1000),
+        1..=59 => format!("{s} s"),
+        60..=3599 => format!("{} min {} s", s / 60, s % 60),
+        3600..=86_399 => format!("{} h {} min", s / 3600, s / 60 % 60),
+        _ => format!("{} days {} h", s / 86_400, s / 3600 % 24),
+    }
+}
+
+fn kib(kib: u64) -> String {
+    match kib {
+        0..=9999 => format!("{kib} KiB"),
+        10_000..=9_999_999 => format!("{} MiB", kib / 1024),
+        _ => format!("{} GiB", kib / 1024 / 1024),
+    }
+}
+
+/// Date and time in UTC (proleptic Gregorian calendar, the days counted in eras of 400 years from 1 March).
+fn utc(wall_ms: u64) -> String {
+    let (days, s) = (wall_ms / 86_400_000, wall_ms / 1000 % 86_400);
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", s / 3600, s / 60 % 60, s % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_right() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(utc(951_782_400_000), "2000-02-29 00:00:00 UTC");
+        assert_eq!(utc(1_795_305_599_999), "2026-11-21 23:59:59 UTC");
+        let last = utc(u64::MAX);
+        assert!(last.ends_with("UTC"), "{last}");
+    }
+
+    #[test]
+    fn control_characters_stay_away_from_the_terminal() {
+        assert_eq!(reply(&Reply::Accepted { message: "a\u{1b}[2Jb\n".into() }), "a?[2Jb");
+    }
+}
