@@ -15,5 +15,9 @@
 )]
 
 pub mod clock;
+pub mod console;
 pub mod host;
 pub mod mail;
+pub mod provision;
+pub mod qemu;
+pub mod watch;

@@ -1,0 +1,98 @@
+//! The configuration that the bench gives each unit, in the operator's syntax, and the addresses of the bench's network
+//! (ARCHITECTURE, "Harness network").
+
+use std::net::Ipv4Addr;
+
+/// Virtual IP.
+pub const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+/// Mail client and default gateway.
+pub const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// Next hop.
+pub const NEXT_HOP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 25);
+/// The one mailbox.
+pub const MAILBOX_USER: &str = "user";
+/// Its domain.
+pub const MAILBOX_DOMAIN: &str = "local.test";
+/// Its password.
+pub const MAILBOX_PASSWORD: &str = "bench mailbox 1";
+/// The group's password.
+const HA_PASSWORD: &str = "bench group 1";
+
+/// An HA setting that a scenario makes before the start.
+pub type Setting = (String, String);
+
+/// The script of unit `index` (0 is a, the primary; 1 is b).
+#[must_use]
+pub fn script(index: usize, settings: &[Setting]) -> String {
+    let (name, mode) = if index == 0 { ("a", "primary") } else { ("b", "secondary") };
+    let (own, peer) = if index == 0 { (1, 2) } else { (2, 1) };
+    let extra: String =
+        settings.iter().map(|(variable, value)| format!("    set {variable} {value}\n")).collect();
+    format!(
+        "config system global
+    set hostname {name}
+end
+config system interface
+    edit port1
+        set ip 192.0.2.{service}/24
+    next
+    edit port2
+        set ip 198.51.100.{service}/24
+    next
+end
+config system route
+    edit 1
+        set gateway {CLIENT}
+    next
+end
+config domain
+    edit example.test
+        set relay-host {NEXT_HOP}
+    next
+    edit {MAILBOX_DOMAIN}
+        set type local
+        config user
+            edit {MAILBOX_USER}
+                set password \"{MAILBOX_PASSWORD}\"
+            next
+        end
+    next
+end
+config system ha
+    set mode {mode}
+    set password \"{HA_PASSWORD}\"
+    set heartbeat-1-interface port3
+    set heartbeat-1-ip 10.0.0.{own}/24
+    set heartbeat-1-peer 10.0.0.{peer}
+    set heartbeat-2-interface port4
+    set heartbeat-2-ip 10.0.1.{own}/24
+    set heartbeat-2-peer 10.0.1.{peer}
+{extra}    config interface
+        edit port1
+            set action use-vip
+            set virtual-ip {VIP}/24
+        next
+    end
+end
+",
+        service = 10 + own,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_firmware_accepts_both_scripts() {
+        let ports = ["port1", "port2", "port3", "port4"];
+        let settings = [("hb-lost-threshold".to_owned(), "5".to_owned())];
+        for index in 0..2 {
+            let text = script(index, &settings);
+            let config =
+                twinpost_config::parse(&text, &ports).unwrap_or_else(|error| panic!("{error}\n{text}"));
+            assert_eq!(config.vips().next().unwrap().address.address(), VIP);
+            assert_eq!(config.gateway(), Some(CLIENT));
+        }
+    }
+}

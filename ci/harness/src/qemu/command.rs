@@ -1,0 +1,177 @@
+//! The command line of QEMU 7.2 for one unit. Pure: a list of words, so that it can be read, printed and tested.
+
+use std::path::{Path, PathBuf};
+
+/// Ports of the board `qemu-q35`, in order: service, management, heartbeat 1, heartbeat 2.
+pub const PORTS: usize = 4;
+/// PCI slot of port1; the others follow (the board crate names ports by these addresses).
+const FIRST_NIC_SLOT: usize = 0x10;
+/// OVMF from Debian's package `ovmf`.
+pub const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+/// The variable store that goes with it; each unit has a copy of its own.
+pub const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+
+/// What boots the image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Firmware {
+    /// SeaBIOS.
+    #[default]
+    Bios,
+    /// UEFI.
+    Ovmf,
+}
+
+/// The two sockets of one network port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NicSocket {
+    /// QEMU's own.
+    pub local: PathBuf,
+    /// The switch's.
+    pub remote: PathBuf,
+    /// Ethernet address.
+    pub mac: [u8; 6],
+}
+
+/// Where the files of one unit are.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// Folder of everything below; short, since socket paths end at 108 bytes.
+    pub folder: PathBuf,
+}
+
+impl Layout {
+    /// The unit's disk.
+    #[must_use]
+    pub fn disk(&self) -> PathBuf {
+        self.folder.join("disk.img")
+    }
+    /// The provisioning disk.
+    #[must_use]
+    pub fn provisioning(&self) -> PathBuf {
+        self.folder.join("provision.img")
+    }
+    /// The UEFI variable store.
+    #[must_use]
+    pub fn vars(&self) -> PathBuf {
+        self.folder.join("ovmf-vars.fd")
+    }
+    /// Control socket.
+    #[must_use]
+    pub fn qmp(&self) -> PathBuf {
+        self.folder.join("qmp")
+    }
+    /// Console (first serial port) for people.
+    #[must_use]
+    pub fn console(&self) -> PathBuf {
+        self.folder.join("console")
+    }
+    /// What the console said.
+    #[must_use]
+    pub fn console_log(&self) -> PathBuf {
+        self.folder.join("console.log")
+    }
+    /// Machine console (second serial port).
+    #[must_use]
+    pub fn machine(&self) -> PathBuf {
+        self.folder.join("machine")
+    }
+    /// What QEMU itself said.
+    #[must_use]
+    pub fn qemu_log(&self) -> PathBuf {
+        self.folder.join("qemu.log")
+    }
+}
+
+/// What kind of machine.
+#[derive(Clone, Copy, Debug)]
+pub struct MachineSettings {
+    /// Memory, MiB.
+    pub memory_mib: u32,
+    /// Processors.
+    pub processors: u32,
+    /// Boot firmware.
+    pub firmware: Firmware,
+    /// True with KVM, false with emulation.
+    pub kvm: bool,
+}
+
+/// The words after `qemu-system-x86_64`. The machine starts stopped, so that carriers can be set before it runs.
+#[must_use]
+pub fn arguments(name: &str, layout: &Layout, machine: MachineSettings, nics: &[NicSocket]) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut add = |option: &str, value: String| words.extend([option.to_owned(), value]);
+    add("-name", format!("twinpost-{name}"));
+    add("-machine", "q35".into());
+    if machine.kvm {
+        add("-accel", "kvm".into());
+        add("-cpu", "host".into());
+    } else {
+        add("-accel", "tcg,thread=multi".into());
+        // Without vector instructions the guest takes scalar code, which is what emulation does fast; rdrand seeds the kernel.
+        add("-cpu", "qemu64,+rdrand".into());
+    }
+    add("-m", machine.memory_mib.to_string());
+    add("-smp", machine.processors.to_string());
+    add("-display", "none".into());
+    add("-smbios", format!("type=1,manufacturer=Twinpost,product=Twinpost QEMU q35,serial={name}"));
+    if machine.firmware == Firmware::Ovmf {
+        add("-drive", format!("if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}"));
+        add("-drive", format!("if=pflash,format=raw,unit=1,file={}", path(&layout.vars())));
+    }
+    // Host flushes cost much and prove nothing here: killing QEMU loses no page of the host's cache anyway.
+    let drive =
+        |id: &str, file: PathBuf| format!("if=none,id={id},format=raw,cache=unsafe,file={}", path(&file));
+    add("-drive", format!("{},discard=unmap", drive("disk", layout.disk())));
+    add("-device", "virtio-blk-pci,drive=disk,addr=0x8,bootindex=0".into());
+    if layout.provisioning().exists() {
+        add("-drive", format!("{},readonly=on", drive("provision", layout.provisioning())));
+        add("-device", "virtio-blk-pci,drive=provision,addr=0x9".into());
+    }
+    for (index, nic) in nics.iter().enumerate() {
+        let (local, remote) = (path(&nic.local), path(&nic.remote));
+        let port = index + 1;
+        add(
+            "-netdev",
+            format!(
+                "dgram,id=port{port},local.type=unix,local.path={local},remote.type=unix,remote.path={remote}"
+            ),
+        );
+        let mac = nic.mac.map(|byte| format!("{byte:02x}")).join(":");
+        let slot = FIRST_NIC_SLOT + index;
+        add("-device", format!("virtio-net-pci,netdev=port{port},mac={mac},addr={slot:#x},romfile="));
+    }
+    add("-device", "i6300esb".into());
+    add("-action", "watchdog=reset".into());
+    add("-device", "virtio-rng-pci".into());
+    let console = format!("path={},logfile={}", path(&layout.console()), path(&layout.console_log()));
+    add("-chardev", format!("socket,id=console,server=on,wait=off,logappend=on,{console}"));
+    add("-serial", "chardev:console".into());
+    add("-chardev", format!("socket,id=machine,server=on,wait=off,path={}", path(&layout.machine())));
+    add("-serial", "chardev:machine".into());
+    add("-qmp", format!("unix:{},server=on,wait=off", path(&layout.qmp())));
+    words.extend(["-nodefaults", "-no-user-config", "-S"].map(str::to_owned));
+    words
+}
+
+/// QEMU doubles commas inside option values.
+fn path(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_sit_where_the_board_looks_for_them() {
+        let layout = Layout { folder: PathBuf::from("/nowhere/a,b") };
+        let nic = |n| NicSocket { local: "/l".into(), remote: "/r".into(), mac: [0x52, 0x54, 0, 0xA, 0, n] };
+        let machine =
+            MachineSettings { memory_mib: 768, processors: 1, firmware: Firmware::Ovmf, kvm: false };
+        let line = arguments("a", &layout, machine, &[nic(1), nic(2), nic(3), nic(4)]).join(" ");
+        assert!(line.contains("netdev=port1,mac=52:54:00:0a:00:01,addr=0x10"), "{line}");
+        assert!(line.contains("netdev=port4,mac=52:54:00:0a:00:04,addr=0x13"), "{line}");
+        assert!(line.contains("file=/nowhere/a,,b/disk.img"), "{line}");
+        assert!(line.contains("tcg,thread=multi") && line.contains("OVMF_CODE_4M") && line.ends_with("-S"));
+    }
+}
