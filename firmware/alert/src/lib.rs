@@ -1,1 +1,10 @@
-//! Placeholder written by the scaffold; its owner replaces it in the first slice.
+//! Tells people what happened: in this release the durable event log. Syslog, SNMP, e-mail and metrics come later and
+//! will read from the same records (`spec/ha.md` section 10). Decides nothing, and never delays a takeover: whoever reports an
+//! event hands it to a writer thread and goes on.
+#![forbid(unsafe_code)]
+#![allow(clippy::disallowed_methods, reason = "an IO crate: flushing waits for a real time limit")]
+
+mod file;
+mod log;
+
+pub use log::{EVENTS_MAX, EventLog};
