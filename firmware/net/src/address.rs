@@ -123,7 +123,7 @@ impl Addresses {
         let mut present = self.handle.address().get().set_link_index_filter(port.index).execute();
         let mut others = Vec::new();
         while let Some(message) = present.try_next().await.map_err(refused(list))? {
-            if is_other_permanent(&message, address) {
+            if is_other_permanent(&message, port.index, address) {
                 others.push(message);
             }
         }
@@ -161,11 +161,12 @@ pub fn strict_arp() -> Result<(), AddressError> {
     Ok(())
 }
 
-fn is_other_permanent(message: &AddressMessage, own: Cidr) -> bool {
+fn is_other_permanent(message: &AddressMessage, port: u32, own: Cidr) -> bool {
     let header = &message.header;
     let is_own = header.prefix_len == own.prefix
         && message.attributes.contains(&AddressAttribute::Local(IpAddr::V4(own.address)));
-    header.family == AddressFamily::Inet && header.flags.contains(AddressHeaderFlags::Permanent) && !is_own
+    let is_permanent = header.flags.contains(AddressHeaderFlags::Permanent);
+    header.index == port && header.family == AddressFamily::Inet && is_permanent && !is_own
 }
 
 fn refused<W: FnOnce() -> String>(what: W) -> impl FnOnce(rtnetlink::Error) -> AddressError {

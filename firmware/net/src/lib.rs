@@ -10,6 +10,20 @@
 //! executors (tokio)                  address, greeting, LeaseKeeper::claim and release
 //! ```
 //!
+//! # Example
+//!
+//! ```
+//! use twinpost_net::announce::AnnounceSchedule;
+//! use twinpost_types::Instant;
+//!
+//! let mut schedule = AnnounceSchedule::default();
+//! schedule.start(Instant(1_000_000));
+//! assert!(schedule.due(Instant(1_000_000)), "the first at once");
+//! assert_eq!(schedule.next_deadline(), Some(Instant(1_050_000)), "the second 50 ms after it");
+//! ```
+//!
+//! # Unsafe code
+//!
 //! `unsafe` is used where rustix has no safe call: binding AF_PACKET sockets, attaching their filters, `SO_PRIORITY`,
 //! `SIOCGIFHWADDR` and `sched_setscheduler`. Each place says why it is sound.
 #![allow(clippy::disallowed_methods, reason = "an IO crate: it reads the clock and waits for the network")]

@@ -1,0 +1,440 @@
+//! The crate against the real kernel: sockets, filters, carriers, addresses, leases, announcements and probes between two
+//! network namespaces. Needs root and iproute2; says SKIPPED otherwise.
+#![allow(clippy::disallowed_methods, reason = "tests wait for the kernel and run `ip`")]
+
+mod namespace;
+
+use core::net::Ipv4Addr;
+use core::time::Duration;
+use namespace::{ip, with_peer};
+use std::collections::HashMap;
+use std::net::UdpSocket;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use twinpost_net::lease::{LeaseError, LeaseKeeper, LeaseState, Pulse, Vip};
+use twinpost_net::links::{Carrier, LinkEvent, LinkWatch};
+use twinpost_net::probe::{Heard, Targets};
+use twinpost_net::raw::{FRAME_BUF_BYTES, Filter, RawSocket, UdpSink};
+use twinpost_net::{Cidr, Port, PortError, address, announce, rt};
+use twinpost_wire::arp;
+use twinpost_wire::frame::{self, FRAME_BYTES_MAX, Udp};
+
+const HB_PORT: u16 = 20000;
+const HERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
+const THERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 12);
+const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+
+fn cidr(address: Ipv4Addr) -> Cidr {
+    Cidr::new(address, 24).expect("valid")
+}
+
+fn port(name: &str) -> Port {
+    Port::find(name).expect("made before")
+}
+
+/// Waits until `check` holds; how long that took.
+fn until(limit_ms: u64, mut check: impl FnMut() -> bool) -> Duration {
+    let begin = Instant::now();
+    while !check() {
+        assert!(begin.elapsed() < Duration::from_millis(limit_ms), "not within {limit_ms} ms");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    begin.elapsed()
+}
+
+fn holds(address: Ipv4Addr) -> bool {
+    ip(&["-4", "-o", "addr"]).contains(&format!("inet {address}/"))
+}
+
+fn set_address(name: &str, address: Ipv4Addr) {
+    ip(&["addr", "add", &format!("{address}/24"), "dev", name]);
+}
+
+/// The next frame, waiting for it.
+fn next_frame(socket: &RawSocket) -> Vec<u8> {
+    let mut buf = [0; FRAME_BUF_BYTES];
+    let mut length = None;
+    until(2000, || {
+        length = socket.recv(&mut buf).expect("receive");
+        length.is_some()
+    });
+    buf[..length.expect("waited for")].to_vec()
+}
+
+fn heartbeat_frame(from: &Port, to: &Port, dst_port: u16, payload: &[u8]) -> Vec<u8> {
+    let mut buf = [0; FRAME_BYTES_MAX];
+    let udp = Udp {
+        src_mac: from.mac,
+        dst_mac: to.mac,
+        src_ip: HERE,
+        dst_ip: THERE,
+        src_port: HB_PORT,
+        dst_port,
+        payload,
+    };
+    let length = frame::build(&udp, &mut buf).expect("fits");
+    buf[..length].to_vec()
+}
+
+#[test]
+fn ports_are_found_by_name() {
+    with_peer(1, |_| {
+        let found = port("p0");
+        let shown = ip(&["-o", "link", "show", "p0"]);
+        let mac = found.mac.map(|byte| format!("{byte:02x}")).join(":");
+        assert!(shown.starts_with(&format!("{}:", found.index)) && shown.contains(&mac), "{shown} {found:?}");
+        assert!(matches!(Port::find("p9"), Err(PortError::Missing { .. })));
+        assert!(matches!(Port::find("lo"), Err(PortError::NotEthernet { .. })));
+        assert!(matches!(Port::find("../../etc"), Err(PortError::Name { .. })));
+    });
+}
+
+#[test]
+fn heartbeats_cross_the_cable_and_the_filter_stops_the_rest() {
+    with_peer(1, |peer| {
+        let (here, there) = (port("p0"), peer.run(|| port("q0")));
+        let filter = Filter::Heartbeat { port: HB_PORT };
+        let socket = RawSocket::open(&here, filter).expect("root");
+        let peers = Arc::new(peer.run(move || RawSocket::open(&port("q0"), filter).expect("root")));
+        let other_port = heartbeat_frame(&here, &there, HB_PORT + 1, b"no");
+        let mut fragment = heartbeat_frame(&here, &there, HB_PORT, b"no");
+        fragment[20] |= 0x20;
+        let good = heartbeat_frame(&here, &there, HB_PORT, b"heartbeat");
+        let asked = arp::request(here.mac, HERE, THERE, None);
+        for frame in [&other_port[..], &fragment[..], &good[..], &asked[..]] {
+            socket.send(frame).expect("send");
+        }
+        let heard = next_frame(&peers);
+        assert_eq!(frame::parse(&heard).expect("whole").payload, b"heartbeat");
+        assert_eq!(arp::parse(&next_frame(&peers)).expect("ARP").target_ip, THERE);
+        let nothing_else = peers.recv(&mut [0; FRAME_BUF_BYTES]).expect("receive");
+        assert_eq!(nothing_else, None);
+        // What is sent here is not heard here; kernels' own multicasts do not pass either.
+        assert_eq!(socket.recv(&mut [0; FRAME_BUF_BYTES]).expect("receive"), None);
+    });
+}
+
+#[test]
+fn the_service_socket_hears_arp_only_and_survives_a_port_that_goes_down() {
+    with_peer(1, |peer| {
+        let (here, there) = (port("p0"), peer.run(|| port("q0")));
+        let socket = RawSocket::open(&here, Filter::Arp).expect("root");
+        let peers = peer.run(|| RawSocket::open(&port("q0"), Filter::Arp).expect("root"));
+        peers.send(&heartbeat_frame(&there, &here, HB_PORT, b"no")).expect("send");
+        peers.send(&arp::announce_request(there.mac, THERE)).expect("send");
+        assert_eq!(arp::parse(&next_frame(&socket)).expect("ARP").sender_ip, THERE);
+        ip(&["link", "set", "p0", "down"]);
+        assert_eq!(socket.recv(&mut [0; FRAME_BUF_BYTES]).expect("no error"), None);
+        assert_eq!(socket.send(&arp::probe(here.mac, VIP)), Err(rustix::io::Errno::NETDOWN));
+        ip(&["link", "set", "p0", "up"]);
+        until(2000, || peers.send(&arp::announce_request(there.mac, THERE)).is_ok());
+        until(2000, || socket.recv(&mut [0; FRAME_BUF_BYTES]).expect("receive").is_some());
+    });
+}
+
+#[test]
+fn the_sink_keeps_the_kernel_silent() {
+    with_peer(1, |peer| {
+        set_address("p0", HERE);
+        peer.run(|| set_address("q0", THERE));
+        let refused = || {
+            let socket = UdpSocket::bind((HERE, 0)).expect("bind");
+            socket.set_read_timeout(Some(Duration::from_millis(300))).expect("set");
+            socket.connect((THERE, HB_PORT)).expect("connect");
+            socket.send(b"heartbeat").expect("send");
+            let error = socket.recv(&mut [0; 8]).expect_err("nobody answers");
+            error.kind() == std::io::ErrorKind::ConnectionRefused
+        };
+        assert!(refused(), "the kernel answers for a closed port");
+        let _sink = peer.run(|| UdpSink::open(HB_PORT).expect("free"));
+        assert!(!refused());
+        assert!(peer.run(|| UdpSink::open(HB_PORT).is_err()), "a second supervisor is told");
+    });
+}
+
+#[test]
+fn carriers_are_told_and_can_be_asked() {
+    with_peer(2, |peer| {
+        let (first, second) = (port("p0"), port("p1"));
+        let mut watch = LinkWatch::open().expect("netlink");
+        let carriers = ["p0", "p1"].map(|name| Carrier::open(name).expect("there"));
+        let mut last = HashMap::new();
+        let mut heard = |wanted: &Port, carrier: bool| {
+            until(3000, || {
+                watch.read(|LinkEvent { index, carrier }| _ = last.insert(index, carrier)).expect("read");
+                last.get(&wanted.index) == Some(&carrier)
+            })
+        };
+        heard(&first, true);
+        let carriers_were = carriers.each_ref().map(Carrier::read);
+        assert_eq!(carriers_were, [Some(true), Some(true)]);
+        // Both at once, as when the peer loses power: one of them may be told late, both can be asked at once.
+        peer.run(|| {
+            ip(&["link", "set", "q0", "down"]);
+            ip(&["link", "set", "q1", "down"]);
+        });
+        assert_eq!(carriers.each_ref().map(Carrier::read), [Some(false), Some(false)]);
+        let told = heard(&first, false);
+        let second_told = heard(&second, false);
+        println!("told after {told:?} and {second_told:?} more");
+        peer.run(|| ip(&["link", "set", "q0", "up"]));
+        heard(&first, true);
+        assert_eq!(carriers[0].read(), Some(true));
+        ip(&["link", "set", "p0", "down"]);
+        assert_eq!(carriers[0].read(), Some(false));
+        ip(&["link", "del", "p0"]);
+        assert_eq!(carriers[0].read(), None, "the port is gone");
+        heard(&first, false);
+    });
+}
+
+#[test]
+fn an_overrun_of_the_watch_loses_nothing_for_good() {
+    with_peer(1, |_| {
+        let mut watch = LinkWatch::open().expect("netlink");
+        watch.read(|_| {}).expect("read");
+        let target = port("p0").index;
+        // Far more messages than the socket holds, then the one that matters.
+        let flood: String =
+            (0..4000).map(|number| format!("link set p0 mtu {}\n", 1000 + number % 400)).collect();
+        let mut batch = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().expect("ip");
+        std::io::Write::write_all(&mut batch.stdin.take().expect("piped"), flood.as_bytes()).expect("write");
+        assert!(batch.wait().expect("ends").success());
+        ip(&["link", "set", "p0", "down"]);
+        let mut last = None;
+        until(5000, || {
+            watch
+                .read(|event| {
+                    if event.index == target {
+                        last = Some(event.carrier);
+                    }
+                })
+                .expect("read");
+            last == Some(false)
+        });
+    });
+}
+
+#[test]
+fn addresses_and_routes_are_set_and_replaced() {
+    with_peer(2, |peer| {
+        ip(&["addr", "add", "203.0.113.7/24", "dev", "p1"]);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        runtime.block_on(async {
+            ip(&["link", "set", "p0", "down"]);
+            let addresses = address::Addresses::connect().expect("netlink");
+            let p0 = port("p0");
+            addresses.link_up(&p0).await.expect("up");
+            addresses.set_address(&p0, cidr(THERE)).await.expect("set");
+            addresses.set_address(&p0, cidr(HERE)).await.expect("replaced");
+            addresses.set_address(&p0, cidr(HERE)).await.expect("the same again");
+            assert!(holds(HERE) && !holds(THERE));
+            let gateways = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
+            for gateway in gateways {
+                addresses.default_route(gateway).await.expect("in the network");
+            }
+            let routes = ip(&["route"]);
+            assert!(routes.contains("default via 192.0.2.2") && !routes.contains("192.0.2.1 "), "{routes}");
+            let unreachable = addresses.default_route(Ipv4Addr::new(198, 51, 100, 1)).await;
+            assert!(unreachable.is_err(), "no own address there");
+            assert!(
+                ip(&["-4", "addr", "show", "p1"]).contains("203.0.113.7/24"),
+                "other ports are left alone"
+            );
+        });
+        address::strict_arp().expect("root");
+        // The weak host model would answer for p1's address on p0.
+        peer.run(|| set_address("q0", THERE));
+        let socket = peer.run(|| RawSocket::open(&port("q0"), Filter::Arp).expect("root"));
+        let (asker, own) = (peer.run(|| port("q0")), port("p0"));
+        for (asked, answered) in [(Ipv4Addr::new(203, 0, 113, 7), false), (HERE, true)] {
+            socket.send(&arp::request(asker.mac, THERE, asked, None)).expect("send");
+            std::thread::sleep(Duration::from_millis(100));
+            let mut buf = [0; FRAME_BUF_BYTES];
+            let answer =
+                socket.recv(&mut buf).expect("receive").and_then(|length| arp::parse(&buf[..length]));
+            assert_eq!(answer.map(|arp| arp.sender_mac), answered.then_some(own.mac), "{asked}");
+        }
+    });
+}
+
+/// Beats a pulse until told to stop, as the heartbeat thread does.
+struct Beating {
+    pulse: Arc<Pulse>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Beating {
+    fn start() -> Self {
+        let (pulse, stop) = (Arc::new(Pulse::new()), Arc::new(AtomicBool::new(false)));
+        pulse.beat(rt::now());
+        let (of_thread, told) = (Arc::clone(&pulse), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            rt::become_realtime(rt::Priority::Heartbeat).expect("root");
+            while !told.load(Ordering::Acquire) {
+                of_thread.beat(rt::now());
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        Self { pulse, stop }
+    }
+}
+
+impl Drop for Beating {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+    }
+}
+
+fn claimed(beating: &Beating) -> LeaseKeeper {
+    let keeper = LeaseKeeper::start(Arc::clone(&beating.pulse)).expect("root");
+    keeper.claim(&[Vip::beside(&port("p0"), cidr(HERE), cidr(VIP))]).expect("claimed");
+    keeper
+}
+
+#[test]
+fn a_lease_is_renewed_released_and_leaves_the_ports_own_address_alone() {
+    with_peer(1, |_| {
+        set_address("p0", HERE);
+        let routes_before = ip(&["route"]);
+        let beating = Beating::start();
+        let keeper = claimed(&beating);
+        for _ in 0..30 {
+            assert!(holds(VIP) && keeper.state() == LeaseState::Held);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(ip(&["route"]), routes_before, "no second route to the subnet");
+        keeper.claim(&[Vip::beside(&port("p0"), cidr(HERE), cidr(VIP))]).expect("again");
+        keeper.release().expect("released");
+        assert!(!holds(VIP) && holds(HERE) && keeper.state() == LeaseState::Free);
+        keeper.release().expect("nothing held is no error");
+        assert_eq!(ip(&["route"]), routes_before);
+        std::thread::sleep(Duration::from_millis(600));
+        assert!(!holds(VIP), "not renewed after the release");
+    });
+}
+
+#[test]
+fn a_stalled_heartbeat_thread_loses_the_lease_for_good() {
+    with_peer(1, |_| {
+        set_address("p0", HERE);
+        let beating = Beating::start();
+        let keeper = claimed(&beating);
+        let pulse = Arc::clone(&beating.pulse);
+        drop(beating);
+        let gone = until(2000, || !holds(VIP));
+        until(500, || keeper.state() == LeaseState::Lost);
+        println!("gone {gone:?} after the heartbeat thread stalled");
+        // It lives again, but somebody else may have the address by now.
+        pulse.beat(rt::now());
+        std::thread::sleep(Duration::from_millis(400));
+        assert!(!holds(VIP) && keeper.state() == LeaseState::Lost);
+        let vip = Vip::beside(&port("p0"), cidr(HERE), cidr(VIP));
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(matches!(keeper.claim(&[vip]), Err(LeaseError::NoPulse)));
+        pulse.beat(rt::now());
+        keeper.claim(&[vip]).expect("a new decision may claim it again");
+        assert!(holds(VIP));
+    });
+}
+
+#[test]
+fn a_claim_is_all_or_nothing() {
+    with_peer(1, |_| {
+        set_address("p0", HERE);
+        let beating = Beating::start();
+        let keeper = LeaseKeeper::start(Arc::clone(&beating.pulse)).expect("root");
+        let mut no_such_port = port("p0");
+        no_such_port.index = 9999;
+        let vip = Vip::beside(&port("p0"), cidr(HERE), cidr(VIP));
+        let impossible = Vip::beside(&no_such_port, cidr(HERE), cidr(THERE));
+        let refused = keeper.claim(&[vip, impossible]).expect_err("there is no such port");
+        assert!(matches!(refused, LeaseError::Refused { what: "claim", address: THERE, .. }), "{refused:?}");
+        assert!(!holds(VIP) && keeper.state() == LeaseState::Free);
+        let foreign = Vip::beside(&port("p0"), cidr(HERE), cidr(Ipv4Addr::new(198, 51, 100, 9)));
+        keeper.claim(&[vip, foreign]).expect("two, one of them in another subnet");
+        assert!(ip(&["route"]).contains("198.51.100.0/24"), "it brings its own route");
+        keeper.claim(&[vip]).expect("less");
+        assert!(holds(VIP) && !holds(foreign.address()));
+    });
+}
+
+/// Not a test by itself: the program that is killed by the test below.
+#[test]
+fn lease_child() {
+    if std::env::var_os("TWINPOST_LEASE_CHILD").is_none() {
+        return;
+    }
+    let beating = Beating::start();
+    let _keeper = claimed(&beating);
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn addresses_vanish_when_the_supervisor_is_killed_or_stopped() {
+    with_peer(1, |_| {
+        set_address("p0", HERE);
+        for signal in ["-KILL", "-STOP"] {
+            let mut child = Command::new(std::env::current_exe().expect("this test"))
+                .args(["--exact", "lease_child", "--nocapture"])
+                .env("TWINPOST_LEASE_CHILD", "1")
+                .stdout(Stdio::null())
+                .spawn()
+                .expect("spawn");
+            until(10_000, || holds(VIP));
+            std::thread::sleep(Duration::from_millis(1500));
+            assert!(holds(VIP), "renewed while the supervisor lives");
+            let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill");
+            assert!(sent.success());
+            let gone = until(2000, || !holds(VIP));
+            println!("gone {gone:?} after {signal}");
+            assert!(holds(HERE));
+            child.kill().expect("still a child");
+            child.wait().expect("killed");
+        }
+    });
+}
+
+#[test]
+fn announcements_reach_the_other_end_in_both_forms() {
+    with_peer(1, |peer| {
+        let here = port("p0");
+        let socket = RawSocket::open(&here, Filter::Arp).expect("root");
+        let peers = peer.run(|| RawSocket::open(&port("q0"), Filter::Arp).expect("root"));
+        let mut announcer = announce::Announcer::new(&here, &[VIP]);
+        assert!(!announcer.send_due(rt::now(), &socket).expect("nothing to send"));
+        announcer.start(rt::now());
+        assert!(announcer.send_due(rt::now(), &socket).expect("sent"));
+        for request in [true, false] {
+            let heard = arp::parse(&next_frame(&peers)).expect("ARP");
+            assert_eq!((heard.request, heard.sender_ip, heard.sender_mac), (request, VIP, here.mac));
+        }
+        let next = announcer.next_deadline().expect("goes on");
+        assert!(next <= rt::now() + Duration::from_millis(50));
+    });
+}
+
+#[test]
+fn the_peers_kernel_answers_probes() {
+    with_peer(1, |peer| {
+        peer.run(|| set_address("q0", THERE));
+        let (here, there) = (port("p0"), peer.run(|| port("q0")));
+        let socket = RawSocket::open(&here, Filter::Arp).expect("root");
+        let mut targets = Targets::new();
+        targets.set("peer", here.index, Some(THERE));
+        let (on, frame) = targets.request("peer", here.mac, HERE).expect("known");
+        assert_eq!(on, socket.index());
+        for probe in [frame, arp::probe(here.mac, THERE)] {
+            socket.send(&probe).expect("send");
+            let answer = arp::parse(&next_frame(&socket)).expect("ARP");
+            assert_eq!(targets.heard(here.index, &answer), Heard::Answer { target: "peer", mac: there.mac });
+        }
+        socket.send(&arp::probe(here.mac, VIP)).expect("send");
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(socket.recv(&mut [0; FRAME_BUF_BYTES]).expect("receive"), None, "nobody has it");
+    });
+}

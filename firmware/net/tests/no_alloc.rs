@@ -1,0 +1,123 @@
+//! A turn of the heartbeat thread allocates nothing: sockets, carriers, timer, probes, announcements, sealing and opening, on a
+//! locked real-time thread. An allocation aborts this program. Needs root and iproute2; says SKIPPED otherwise.
+#![allow(clippy::disallowed_methods, reason = "its namespaces are made with `ip`")]
+
+mod namespace;
+
+use assert_no_alloc::{AllocDisabler, assert_no_alloc};
+use core::net::Ipv4Addr;
+use core::time::Duration;
+use namespace::with_peer;
+use twinpost_net::announce::Announcer;
+use twinpost_net::lease::Pulse;
+use twinpost_net::links::{Carrier, LinkWatch};
+use twinpost_net::probe::Targets;
+use twinpost_net::raw::{FRAME_BUF_BYTES, Filter, RawSocket};
+use twinpost_net::{Port, rt};
+use twinpost_types::{BootId, LinkId, Report, UnitId};
+use twinpost_wire::frame::{self, FRAME_BYTES_MAX, Udp};
+use twinpost_wire::{DATAGRAM_BYTES_MAX, Drop, Keys, Session, arp};
+
+#[global_allocator]
+static ALLOCATOR: AllocDisabler = AllocDisabler;
+
+const HB_PORT: u16 = 20000;
+const HERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
+const THERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 12);
+
+/// One unit's end of the cable.
+struct End {
+    session: Session,
+    port: Port,
+    socket: RawSocket,
+    accepted: u32,
+    hellos: u32,
+}
+
+impl End {
+    fn open(port: &str) -> (Port, RawSocket) {
+        let port = Port::find(port).expect("made before");
+        let socket = RawSocket::open(&port, Filter::Heartbeat { port: HB_PORT }).expect("root");
+        (port, socket)
+    }
+
+    fn new(keys: &Keys, unit: u64, (port, socket): (Port, RawSocket)) -> Self {
+        let boot = BootId(rt::random_u128());
+        let session = Session::new(keys.clone(), UnitId(unit), boot, rt::random_u64());
+        Self { session, port, socket, accepted: 0, hellos: 0 }
+    }
+
+    fn send(&mut self, to_mac: [u8; 6]) {
+        let (mut datagram, mut out) = ([0; DATAGRAM_BYTES_MAX], [0; FRAME_BYTES_MAX]);
+        let length = self.session.seal(LinkId::ALL[0], &Report::default(), &mut datagram);
+        let udp = Udp {
+            src_mac: self.port.mac,
+            dst_mac: to_mac,
+            src_ip: HERE,
+            dst_ip: THERE,
+            src_port: HB_PORT,
+            dst_port: HB_PORT,
+            payload: &datagram[..length],
+        };
+        let length = frame::build(&udp, &mut out).expect("fits");
+        self.socket.send(&out[..length]).expect("send");
+    }
+
+    fn receive(&mut self, targets: &mut Targets<u8>) {
+        let mut buf = [0; FRAME_BUF_BYTES];
+        while let Some(length) = self.socket.recv(&mut buf).expect("receive") {
+            if let Some(arp) = arp::parse(&buf[..length]) {
+                let _heard = targets.heard(self.port.index, &arp);
+                continue;
+            }
+            let udp = frame::parse(&buf[..length]).expect("nothing else passes the filter");
+            match self.session.open(LinkId::ALL[0], udp.payload, rt::random_u64()) {
+                Ok(_) => self.accepted += 1,
+                Err(Drop::Hello { must_answer: true }) => self.hellos += 1,
+                Err(why) => panic!("dropped: {why}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_heartbeat_thread_allocates_nothing() {
+    with_peer(1, |peer| {
+        let keys = Keys::derive("password", "group").expect("memory");
+        let mut here = End::new(&keys, 1, End::open("p0"));
+        let mut there = End::new(&keys, 2, peer.run(|| End::open("q0")));
+        let mut watch = LinkWatch::open().expect("netlink");
+        let carrier = Carrier::open("p0").expect("there");
+        let (timer, wake, pulse) =
+            (rt::Timer::new().expect("fd"), rt::Wake::new().expect("fd"), Pulse::new());
+        let mut announcer = Announcer::new(&here.port, &[HERE]);
+        let mut targets = Targets::new();
+        rt::lock_memory().expect("root");
+        rt::become_realtime(rt::Priority::Heartbeat).expect("root");
+        rt::touch_stack();
+        let mut carriers = 0;
+        assert_no_alloc(|| {
+            announcer.start(rt::now());
+            for _ in 0..20 {
+                let now = rt::now();
+                pulse.beat(now);
+                timer.arm(now + Duration::from_millis(1));
+                wake.notify();
+                wake.drain();
+                watch.read(|_| carriers += 1).expect("read");
+                assert_eq!(carrier.read(), Some(true));
+                let _sent = announcer.send_due(now, &here.socket).expect("sent");
+                targets.set(0, here.port.index, Some(THERE));
+                let (_, probe) = targets.request(0, here.port.mac, HERE).expect("known");
+                here.socket.send(&probe).expect("send");
+                here.send(there.port.mac);
+                there.receive(&mut targets);
+                there.send(here.port.mac);
+                here.receive(&mut targets);
+                timer.disarm();
+            }
+        });
+        assert!(here.accepted + there.accepted >= 38 && here.hellos + there.hellos <= 2);
+        assert!(carriers >= 2, "lo and p0");
+    });
+}
