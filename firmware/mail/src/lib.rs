@@ -1,1 +1,22 @@
-//! Placeholder written by the scaffold; its owner replaces it in the first slice.
+//! Postfix and Dovecot as they are, configured and steered by the appliance: settings rendered ahead, spool tree made at
+//! the first mount, start and stop through init, health, warming of the page cache. Decides nothing; `ha` says when.
+//! `spec/appliance.md` section 5, `spec/mail.md`.
+//!
+//! ```
+//! use twinpost_mail::{MailSettings, Relay, render};
+//!
+//! let mut settings = MailSettings { hostname: "mail.example.test".into(), ..MailSettings::default() };
+//! settings.relays.push(Relay { domain: "example.test".into(), next_hop: "192.0.2.25".into(), port: 25 });
+//! assert_eq!(render::transport(&settings), "example.test smtp:[192.0.2.25]:25\n");
+//! ```
+#![forbid(unsafe_code)]
+#![allow(clippy::disallowed_methods, reason = "an IO crate: it waits for services and sets file times")]
+
+mod control;
+pub mod init_client;
+pub mod render;
+mod settings;
+mod spool;
+
+pub use control::{Mail, MailHealth, MailPaths, PrepareError, StartError, StopError};
+pub use settings::{MailSettings, Mailbox, Relay};

@@ -1,0 +1,222 @@
+//! Starts, stops and checks the mail servers. Start is on the way of every takeover, so everything that can be done before
+//! is done in [`Mail::prepare`] and [`Mail::warm`].
+
+use crate::init_client::{self, InitError};
+use crate::render::{self, DOVECOT_ETC, POSTFIX_ETC};
+use crate::settings::MailSettings;
+use crate::spool;
+use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use thiserror::Error;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+/// SMTP (RFC 5321) and IMAP (RFC 3501).
+const SMTP: u16 = 25;
+const IMAP: u16 = 143;
+/// How long Postfix may take until it greets. Measured: below 0.3 s; slow machines get their time.
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// Between two looks whether it greets.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// A service that does not greet within this is not well.
+const GREETING_LIMIT: Duration = Duration::from_secs(5);
+/// Postfix waits when main.cf is younger than two seconds; rendered files are made to look older.
+const LOOK_OLDER_BY: Duration = Duration::from_secs(60);
+/// The user as which Dovecot reads the password file.
+const DOVECOT: u32 = 104;
+/// Most bytes that warming reads, all files together.
+const WARM_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Why settings could not be written.
+#[derive(Debug, Error)]
+#[error("{path} cannot be written")]
+pub struct PrepareError {
+    path: PathBuf,
+    #[source]
+    source: std::io::Error,
+}
+
+/// Why the mail servers did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The volume refuses folders.
+    #[error("the mail volumes cannot be written to")]
+    Spool(#[source] std::io::Error),
+    /// init refused.
+    #[error("{service} was not started")]
+    Init {
+        /// Which.
+        service: &'static str,
+        /// Why.
+        #[source]
+        source: InitError,
+    },
+    /// Started but silent.
+    #[error("Postfix runs but sent no 220 within {} s; its messages are in /log/service.log", START_LIMIT.as_secs())]
+    Silent,
+}
+
+/// Why the mail servers did not stop.
+#[derive(Debug, Error)]
+#[error("{service} was not stopped")]
+pub struct StopError {
+    service: &'static str,
+    #[source]
+    source: InitError,
+}
+
+/// What a check found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MailHealth {
+    /// Postfix greets.
+    pub smtp: bool,
+    /// Dovecot greets.
+    pub imap: bool,
+}
+
+/// Where rendered settings go.
+#[derive(Clone, Debug)]
+pub struct MailPaths {
+    /// Postfix.
+    pub postfix: PathBuf,
+    /// Dovecot.
+    pub dovecot: PathBuf,
+}
+
+impl Default for MailPaths {
+    fn default() -> Self {
+        Self { postfix: POSTFIX_ETC.into(), dovecot: DOVECOT_ETC.into() }
+    }
+}
+
+/// The mail servers of this unit.
+#[derive(Debug)]
+pub struct Mail {
+    paths: MailPaths,
+}
+
+impl Mail {
+    /// Steers the servers whose settings are in `paths`.
+    #[must_use]
+    pub fn new(paths: MailPaths) -> Self {
+        Self { paths }
+    }
+
+    /// Writes all settings. At boot, never at a takeover.
+    ///
+    /// # Errors
+    /// The first file that cannot be written.
+    pub fn prepare(&self, settings: &MailSettings) -> Result<(), PrepareError> {
+        let (postfix, dovecot) = (&self.paths.postfix, &self.paths.dovecot);
+        for folder in [postfix, dovecot] {
+            std::fs::create_dir_all(folder)
+                .map_err(|source| PrepareError { path: folder.clone(), source })?;
+        }
+        write(&postfix.join("main.cf"), &render::main_cf(settings), 0o644)?;
+        write(&postfix.join("master.cf"), &render::master_cf(), 0o644)?;
+        write(&postfix.join("transport"), &render::transport(settings), 0o644)?;
+        write(&postfix.join("mailboxes"), &render::mailboxes(settings), 0o644)?;
+        write(&dovecot.join("dovecot.conf"), &render::dovecot_conf(settings), 0o644)?;
+        let users = dovecot.join("users");
+        write(&users, &render::users(settings), 0o600)?;
+        rustix::fs::chown(&users, Some(Uid::from_raw(DOVECOT)), Some(Gid::from_raw(0)))
+            .map_err(|errno| PrepareError { path: users, source: errno.into() })
+    }
+
+    /// Starts Postfix and waits until it greets, then asks for Dovecot. The volumes are mounted.
+    ///
+    /// # Errors
+    /// See [`StartError`]. What was started keeps running until [`Mail::stop`].
+    pub async fn start(&self) -> Result<(), StartError> {
+        let made = tokio::task::spawn_blocking(|| {
+            spool::make()?;
+            spool::remove_stale_locks();
+            Ok(())
+        });
+        made.await.map_err(std::io::Error::other).and_then(|result| result).map_err(StartError::Spool)?;
+        init_client::start("postfix")
+            .await
+            .map_err(|source| StartError::Init { service: "postfix", source })?;
+        let greets = async {
+            while !greets(SMTP, "220").await {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::time::timeout(START_LIMIT, greets).await.map_err(|_| StartError::Silent)?;
+        init_client::start("dovecot")
+            .await
+            .map(drop)
+            .map_err(|source| StartError::Init { service: "dovecot", source })
+    }
+
+    /// Stops both. Also tries the second when the first fails.
+    ///
+    /// # Errors
+    /// A server that still runs.
+    pub async fn stop(&self) -> Result<(), StopError> {
+        let (postfix, dovecot) = tokio::join!(init_client::stop("postfix"), init_client::stop("dovecot"));
+        postfix.map_err(|source| StopError { service: "postfix", source })?;
+        dovecot.map(drop).map_err(|source| StopError { service: "dovecot", source })
+    }
+
+    /// Whether both greet.
+    pub async fn check(&self) -> MailHealth {
+        let (smtp, imap) = tokio::join!(greets(SMTP, "220"), greets(IMAP, "* OK"));
+        MailHealth { smtp, imap }
+    }
+
+    /// Queued messages; 0 while the volume is not mounted.
+    #[must_use]
+    pub fn queue_count(&self) -> u64 {
+        spool::count()
+    }
+
+    /// Reads the servers' programs and libraries, so that their start does not wait for the disk. Returns the bytes read.
+    #[must_use]
+    pub fn warm(&self) -> u64 {
+        let folders = [
+            "/usr/lib/postfix",
+            "/usr/lib/postfix/sbin",
+            "/usr/lib/dovecot",
+            "/usr/lib/dovecot/modules",
+            "/usr/sbin",
+        ];
+        let mut total = 0;
+        for folder in folders {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let is_file = entry.metadata().is_ok_and(|data| data.is_file());
+                if is_file && total < WARM_BYTES_MAX {
+                    let copied = std::fs::File::open(entry.path())
+                        .and_then(|mut file| std::io::copy(&mut file, &mut std::io::sink()));
+                    total += copied.unwrap_or(0);
+                }
+            }
+        }
+        total
+    }
+}
+
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), PrepareError> {
+    let at = |source| PrepareError { path: path.to_path_buf(), source };
+    std::fs::write(path, text).map_err(at)?;
+    rustix::fs::chmod(path, Mode::from_raw_mode(mode)).map_err(|errno| at(errno.into()))?;
+    let old = SystemTime::now() - LOOK_OLDER_BY;
+    let seconds = old.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_secs());
+    let time = Timespec { tv_sec: i64::try_from(seconds).unwrap_or(0), tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::empty())
+        .map_err(|errno| at(errno.into()))
+}
+
+/// Whether a local service sends this greeting within its limit.
+async fn greets(port: u16, greeting: &str) -> bool {
+    let ask = async {
+        let mut stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await.ok()?;
+        let mut bytes = vec![0; greeting.len()];
+        stream.read_exact(&mut bytes).await.ok()?;
+        Some(bytes == greeting.as_bytes())
+    };
+    tokio::time::timeout(GREETING_LIMIT, ask).await.ok().flatten().unwrap_or(false)
+}
