@@ -84,6 +84,7 @@ impl Ha {
             None if !primary && !self.held.promoted => return Some(FenceAnswer::Undecided),
             _ => {}
         }
+        self.ask_to_outdate(asked);
         match self.watch.verdict() {
             Verdict::Gone => Some(FenceAnswer::PeerDown),
             Verdict::Unresponsive => self.alone(),
@@ -98,7 +99,7 @@ impl Ha {
     /// has outdated itself. A unit that is itself cut off stays frozen: the other one may be PRIMARY by now.
     fn alone(&mut self) -> Option<FenceAnswer> {
         let now = self.now();
-        if self.watch.is_kernel_silent(now) && self.watch.is_on_network() {
+        if self.watch.is_kernel_silent(now) && self.watch.is_on_network(now) {
             return Some(FenceAnswer::PeerDown);
         }
         let heard = self.watch.heard()?;
@@ -126,11 +127,16 @@ impl Ha {
         if open.map(|(_, volume)| volume).all(|volume| unusable(volume.local)) {
             return Some(FenceAnswer::PeerOutdated);
         }
-        if self.is_due(asked + RECONNECT_MAX) && !self.fence.outdate {
-            self.fence.outdate = true;
+        None
+    }
+
+    /// Said even to a silent peer: it may hear this unit although this unit does not hear it.
+    fn ask_to_outdate(&mut self, asked: Instant) {
+        let wanted = !self.is_connected() && self.is_due(asked + RECONNECT_MAX);
+        if self.fence.outdate != wanted {
+            self.fence.outdate = wanted;
             self.changed = true;
         }
-        None
     }
 
     /// Another host claims a virtual IP of this unit. The silent peer that claims it has taken over with a newer epoch, if

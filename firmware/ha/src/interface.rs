@@ -322,6 +322,8 @@ pub enum Stay {
     WrongMode,
     /// The primary still serves the virtual IP although no heartbeat arrives.
     PeerServes,
+    /// This unit itself is cut off from the service network: the peer may well serve there.
+    CutOff,
     /// HA is off.
     HaOff,
 }

@@ -92,6 +92,7 @@ impl Ha {
                 let other = LinkId::ALL.into_iter().find(|link| *link != wanted);
                 let up = other.and_then(|link| Some((link, self.watch.up_since(link)?)));
                 if let Some((link, up)) = up
+                    && self.watch.outlived(wanted, link)
                     && self.is_due(up + self.settings.interval)
                 {
                     choice = link;

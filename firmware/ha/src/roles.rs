@@ -4,7 +4,9 @@
 use crate::plan::{Ground, Then};
 use crate::{Ha, Reason, Stay, Verdict};
 use core::time::Duration;
-use twinpost_types::{ConfiguredMode, DiskState, EffectiveMode, Epoch, Instant, Intent, OnFailure, Report};
+use twinpost_types::{
+    ConfiguredMode, DiskState, EffectiveMode, Epoch, Instant, Intent, OnFailure, Report, VolumeReport,
+};
 
 /// Two units without a primary: the preferred one waits this long for the other's plans to show.
 const ORPHAN_PREFERRED: Duration = Duration::from_secs(3);
@@ -16,6 +18,8 @@ const ORPHAN_OTHER: Duration = Duration::from_secs(30);
 pub(crate) struct Memory {
     /// A silent peer serves; nothing is taken until it is heard.
     pub(crate) yielded: bool,
+    /// The primary went on without this unit; own data is old until replication is connected again.
+    pub(crate) stale: bool,
     /// A probe of the virtual IPs was asked for by a plan that is gone; its answer is not used.
     pub(crate) probe_stale: bool,
     /// When the volumes were last promoted.
@@ -57,13 +61,19 @@ impl Memory {
 
     /// An operator restarts HA on this unit.
     pub(crate) fn restart(&mut self) {
-        *self = Self { took_at: self.took_at, probe_stale: self.probe_stale, ..Self::default() };
+        *self = Self {
+            took_at: self.took_at,
+            probe_stale: self.probe_stale,
+            stale: self.stale,
+            ..Self::default()
+        };
     }
 }
 
 impl Ha {
     /// Begins a plan or changes between the modes without the service, and says what is waited for.
     pub(crate) fn settle_roles(&mut self) {
+        self.watch_staleness();
         self.watch_orphans();
         if self.plan.is_some() || self.leaving.is_some() || self.handing.is_some() {
             return;
@@ -80,10 +90,7 @@ impl Ha {
     }
 
     /// The first look at the volumes: a promoted one means that only the supervisor was restarted.
-    pub(crate) fn adopt_volumes(
-        &mut self,
-        volumes: &[twinpost_types::VolumeReport; twinpost_types::VOLUMES],
-    ) {
+    pub(crate) fn adopt_volumes(&mut self, volumes: &[VolumeReport; twinpost_types::VOLUMES]) {
         if volumes.iter().any(|volume| volume.promoted) {
             self.held = crate::plan::Held::ALL;
         }
@@ -161,9 +168,6 @@ impl Ha {
         }
         let peer = self.living_peer().copied()?;
         if peer.effective == EffectiveMode::Primary {
-            if peer.intent == Intent::RequestOutdate && !self.is_connected() {
-                self.link.outdate();
-            }
             return self.data_stay();
         }
         if let Intent::HandOver(epoch) = peer.intent {
@@ -182,10 +186,18 @@ impl Ha {
         if self.roles.yielded {
             return Some(Stay::PeerServes);
         }
-        if let Some(stay) = self.data_stay() {
+        if let Some(stay) = self.data_stay().or(self.roles.stale.then_some(Stay::DataOutdated)) {
             return Some(stay);
         }
         let now = self.now();
+        // Silence of a peer that was heard may be this unit's own isolation; then the peer goes on alone. A peer that was
+        // never heard since boot left this unit with the newest data, or own data would not be current.
+        if self.is_verdict(Verdict::Unresponsive)
+            && self.watch.heard().is_some()
+            && !self.watch.is_on_network(now)
+        {
+            return Some(Stay::CutOff);
+        }
         if !self.is_due(self.roles.retry_at) {
             return Some(Stay::Busy);
         }
@@ -242,6 +254,23 @@ impl Ha {
         })
     }
 
+    /// A primary that is heard but not replicated from goes on alone, or asks for leave to do so: own data is old from then
+    /// on, whatever the disk says, until replication is connected.
+    fn watch_staleness(&mut self) {
+        let connected = self.is_connected();
+        let follows = self.effective != EffectiveMode::Primary && self.held.is_none();
+        let goes_alone = self.is_peer_primary()
+            && self.living_peer().is_some_and(|peer| {
+                peer.intent == Intent::RequestOutdate || peer.volumes.iter().any(writes_alone)
+            });
+        if connected {
+            self.roles.stale = false;
+        } else if follows && goes_alone {
+            self.roles.stale = true;
+            self.link.outdate();
+        }
+    }
+
     fn watch_orphans(&mut self) {
         let orphaned = self.effective != EffectiveMode::Primary
             && self.living_peer().is_some_and(|peer| {
@@ -257,6 +286,11 @@ impl Ha {
     pub(crate) fn is_verdict(&self, verdict: Verdict) -> bool {
         self.watch.verdict() == verdict
     }
+}
+
+/// What is written there does not arrive here.
+fn writes_alone(volume: &VolumeReport) -> bool {
+    volume.promoted && !volume.suspended && !volume.replication.is_connected()
 }
 
 /// The peer lives but could not be promoted: one of its volumes is unusable, or it takes no part.

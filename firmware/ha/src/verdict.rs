@@ -38,7 +38,7 @@ struct Probing {
     answered: u16,
     /// Rounds without an answer since the last answer.
     quiet: u8,
-    third_party: bool,
+    third_party_heard: Option<Instant>,
     kernel_heard: Option<Instant>,
 }
 
@@ -143,7 +143,7 @@ impl Watch {
         let again = PROBE_AGAIN.max(self.spacing());
         let Some(probing) = &mut self.probing else { return };
         if target == ProbeTarget::ThirdParty {
-            probing.third_party = true;
+            probing.third_party_heard = Some(now);
             return;
         }
         probing.answered = probing.answered.saturating_add(1);
@@ -199,7 +199,7 @@ impl Watch {
             _ => false,
         };
         let silent = self.fast_detect && self.is_cut(now) && self.is_kernel_silent(now);
-        (gasp || silent) && self.is_on_network()
+        (gasp || silent) && self.is_on_network(now)
     }
 
     /// (a): every link silent for three intervals or without carrier.
@@ -219,15 +219,19 @@ impl Watch {
     }
 
     /// (c): it is not this unit that is cut off.
-    pub(crate) fn is_on_network(&self) -> bool {
-        self.service_carrier && (!self.third_party || self.probing.is_some_and(|probing| probing.third_party))
+    pub(crate) fn is_on_network(&self, now: Instant) -> bool {
+        let third_party = self.probing.and_then(|probing| probing.third_party_heard);
+        self.service_carrier && (!self.third_party || self.is_fresh(third_party, now))
+    }
+
+    /// Heard within the last two rounds.
+    fn is_fresh(&self, heard: Option<Instant>, now: Instant) -> bool {
+        heard.is_some_and(|heard| now.since(heard) <= PROBE_AGAIN * 2 + self.spacing())
     }
 
     /// The peer's kernel answered within the last two rounds, although nothing is heard of its program.
     pub(crate) fn is_kernel_alive(&self, now: Instant) -> bool {
-        self.probing
-            .and_then(|probing| probing.kernel_heard)
-            .is_some_and(|heard| now.since(heard) <= PROBE_AGAIN * 2 + self.spacing())
+        self.is_fresh(self.probing.and_then(|probing| probing.kernel_heard), now)
     }
 
     fn probe_due(&mut self, now: Instant) -> bool {
@@ -244,7 +248,7 @@ impl Watch {
                 sent: 0,
                 answered: 0,
                 quiet: 1,
-                third_party: false,
+                third_party_heard: None,
                 kernel_heard: None,
             });
             return true;
@@ -350,6 +354,12 @@ impl Watch {
         entry.up.then_some(entry.up_since)
     }
 
+    /// The other link went on after this one fell silent: it is not the peer that is dying.
+    pub(crate) fn outlived(&self, link: LinkId, other: LinkId) -> bool {
+        let [ended, goes_on] = [link, other].map(|link| self.links[link.index()].heard.unwrap_or(self.began));
+        goes_on >= ended + self.interval * (LINK_INTERVALS - 1)
+    }
+
     pub(crate) fn evidence(&self, now: Instant) -> Evidence {
         let silence = |link: &Link| {
             let since = now.since(link.heard.unwrap_or(self.began)).as_millis();
@@ -361,7 +371,7 @@ impl Watch {
             probes_sent: self.probing.map_or(0, |probing| probing.sent),
             probes_answered: self.probing.map_or(0, |probing| probing.answered),
             service_carrier: self.service_carrier,
-            third_party: self.probing.is_some_and(|probing| probing.third_party),
+            third_party: self.probing.is_some_and(|probing| probing.third_party_heard.is_some()),
             gasp: self.left.is_some(),
         }
     }

@@ -97,13 +97,16 @@ fn an_orderly_switch_and_back() {
 
 #[test]
 fn a_switch_whose_other_side_fails_is_taken_back() {
-    let mut world = World::in_sync(8);
-    world.apply(Fault::FailStep(1, Step::Mount));
-    world.apply(Fault::Operator(0, Command::Failover));
-    world.run(10 * SECOND);
-    assert_eq!(world.units[0].effective(), EffectiveMode::Primary, "{}", world.story());
-    assert!(world.notes[0].contains(&Note::SwitchEnded { done: false }));
-    world.heal_and_check(10 * SECOND);
+    for step in [Step::Promote, Step::Mount, Step::StartMail, Step::ClaimVips] {
+        let mut world = World::in_sync(8);
+        world.apply(Fault::FailStep(1, step));
+        world.apply(Fault::Operator(0, Command::Failover));
+        world.run(10 * SECOND);
+        assert_eq!(world.units[0].effective(), EffectiveMode::Primary, "{step:?}\n{}", world.story());
+        let refused = Note::SwitchEnded { done: false };
+        assert_eq!(world.notes[0].contains(&refused), step == Step::Promote);
+        world.heal_and_check(10 * SECOND);
+    }
 }
 
 #[test]

@@ -19,12 +19,7 @@ impl World {
             let since = *self.broken_since.get_or_insert(self.now);
             if !dead {
                 self.broken_since = None;
-            } else if self.now >= since + NOTICE
-                || self
-                    .units
-                    .iter()
-                    .any(|unit| !unit.powered && unit.up_at.is_none() && self.now >= since + NOTICE)
-            {
+            } else if self.now >= since + NOTICE {
                 self.disconnect();
             }
         } else {
@@ -124,6 +119,10 @@ impl World {
 
     fn end_sync(&mut self) {
         let source = if self.units[0].live.replication == Replication::SyncSource { 0 } else { 1 };
+        if self.broken_since.is_some() {
+            self.sync_ends = Some(self.now + RESYNC);
+            return;
+        }
         if self.connected_on.is_none() || self.units[source].live.replication != Replication::SyncSource {
             return;
         }
@@ -255,6 +254,10 @@ impl World {
             }
             Step::Promote | Step::PromoteForced => return self.promote(i, doing),
             Step::Reboot | Step::Reset | Step::PowerOff => {
+                if step != Step::Reset {
+                    // A planned end takes replication down by itself: the peer need not wait for a time limit.
+                    self.disconnect();
+                }
                 self.apply(super::Fault::PowerCut(i));
                 self.apply(super::Fault::PowerRestore(i));
                 return None;
