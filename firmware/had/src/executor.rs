@@ -1,0 +1,190 @@
+//! Carries out the steps that the decisions ask for: storage, mail, addresses, the machine. One at a time, each within a
+//! limit, off the heartbeat path. Decides nothing: the result goes back as an event. `spec/ha.md` section 7.
+
+use crate::channel::Sender;
+use crate::heartbeat::Input;
+use crate::provision::chain;
+use crate::shared::Shared;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use twinpost_ha::{Fault, Step};
+use twinpost_mail::{Mail, init_client};
+use twinpost_net::lease::{LeaseKeeper, Vip};
+use twinpost_storage::CommandError;
+use twinpost_storage::drbd::{Drbd, Endpoint};
+use twinpost_storage::durable::Store;
+use twinpost_storage::syncer::Syncer;
+use twinpost_storage::volume;
+use twinpost_types::{LINKS, LinkId, VolumeId};
+
+/// Everything that steps need.
+pub struct Executor {
+    /// Replication.
+    pub drbd: Drbd,
+    /// Mail services.
+    pub mail: Arc<Mail>,
+    /// Durable state.
+    pub store: Arc<Store>,
+    /// Virtual IPs.
+    pub lease: Arc<LeaseKeeper>,
+    /// Which ones.
+    pub vips: Vec<Vip>,
+    /// The heartbeat thread, which announces them.
+    pub inputs: Sender<Input>,
+    /// Replication endpoints of both volumes on each link.
+    pub endpoints: [Option<[Endpoint; 2]>; LINKS],
+    /// Alarms and events.
+    pub shared: Arc<Shared>,
+    /// Runs while the queue volume is mounted.
+    pub syncer: Mutex<Option<Syncer>>,
+}
+
+/// A failed step, in words for the log and as the decisions understand it.
+struct Failure {
+    fault: Fault,
+    words: String,
+}
+
+impl Executor {
+    /// Runs one step within its limit. Steps are idempotent.
+    pub async fn run(&self, step: Step) -> Result<(), Fault> {
+        let limit = limit(step);
+        let outcome = tokio::time::timeout(limit, self.dispatch(step)).await;
+        let failure = match outcome {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(failure)) => failure,
+            Err(_) => {
+                Failure { fault: Fault::TimedOut, words: format!("not done within {} s", limit.as_secs()) }
+            }
+        };
+        self.shared.event("step-failed", &format!("{}: {}", crate::words::step_words(step), failure.words));
+        Err(failure.fault)
+    }
+
+    async fn dispatch(&self, step: Step) -> Result<(), Failure> {
+        let [queue, data] = VolumeId::ALL;
+        match step {
+            Step::StoreEpoch(epoch) => {
+                let store = Arc::clone(&self.store);
+                blocking(move || store.write_epoch(epoch)).await
+            }
+            Step::Fence => both(self.drbd.cut(queue), self.drbd.cut(data)).await,
+            Step::Promote => both(self.drbd.promote(queue), self.drbd.promote(data)).await,
+            Step::PromoteForced => both(self.drbd.promote_force(queue), self.drbd.promote_force(data)).await,
+            Step::Demote => both(self.drbd.demote(queue), self.drbd.demote(data)).await,
+            Step::Outdate => both(self.drbd.outdate(queue), self.drbd.outdate(data)).await,
+            Step::Initialise => both(self.drbd.initialise_pair(queue), self.drbd.initialise_pair(data)).await,
+            Step::Connect(link) => self.connect(link).await,
+            Step::Mount => self.mount().await,
+            Step::Unmount => self.unmount().await,
+            Step::StartMail => self.mail.start().await.map_err(failed),
+            Step::StopMail => self.mail.stop().await.map_err(failed),
+            Step::ClaimVips => {
+                let lease = Arc::clone(&self.lease);
+                let vips = self.vips.clone();
+                blocking(move || lease.claim(&vips)).await?;
+                self.vips_held(true);
+                Ok(())
+            }
+            Step::ReleaseVips => {
+                let lease = Arc::clone(&self.lease);
+                self.vips_held(false);
+                blocking(move || lease.release()).await
+            }
+            Step::Reboot => init_client::reboot().await.map(drop).map_err(failed),
+            Step::PowerOff => init_client::poweroff().await.map(drop).map_err(failed),
+            Step::Reset => {
+                self.shared.event(
+                    "reset",
+                    "what this unit holds cannot be given up in order: resetting the machine",
+                );
+                let _ = self.shared.events().flush(Duration::from_millis(300));
+                rustix::system::reboot(rustix::system::RebootCommand::Restart).map_err(failed)
+            }
+        }
+    }
+
+    fn vips_held(&self, held: bool) {
+        if !self.inputs.send(Input::VipsHeld(held)) {
+            self.shared.event(
+                "overload",
+                "the heartbeat thread did not take the news of the virtual IPs; they are announced late",
+            );
+        }
+    }
+
+    async fn connect(&self, link: LinkId) -> Result<(), Failure> {
+        let Some([queue, data]) = self.endpoints[link.index()] else {
+            return Err(Failure { fault: Fault::Refused, words: format!("{link} is not configured") });
+        };
+        both(self.drbd.connect(VolumeId::Queue, queue), self.drbd.connect(VolumeId::Data, data)).await
+    }
+
+    async fn mount(&self) -> Result<(), Failure> {
+        let [queue, data] = VolumeId::ALL;
+        let (first, second) = tokio::join!(
+            blocking(move || volume::mount(queue).map(drop)),
+            blocking(move || volume::mount(data).map(drop))
+        );
+        first?;
+        second?;
+        let mut syncer = self.syncer.lock().unwrap_or_else(PoisonError::into_inner);
+        if syncer.is_none() {
+            *syncer = Some(Syncer::start(queue).map_err(failed)?);
+        }
+        Ok(())
+    }
+
+    async fn unmount(&self) -> Result<(), Failure> {
+        drop(self.syncer.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let [queue, data] = VolumeId::ALL;
+        let (first, second) =
+            tokio::join!(blocking(move || volume::unmount(queue)), blocking(move || volume::unmount(data)));
+        first.and(second)
+    }
+}
+
+/// How long a step may take. Far above what is measured; a step over its limit counts as failed and its way back is walked.
+fn limit(step: Step) -> Duration {
+    Duration::from_secs(match step {
+        Step::StoreEpoch(_) | Step::ClaimVips | Step::ReleaseVips => 5,
+        Step::Fence | Step::Demote | Step::Connect(_) | Step::Outdate | Step::Reset => 10,
+        Step::StopMail | Step::Unmount | Step::Initialise | Step::Reboot | Step::PowerOff => 20,
+        // A fence question may be open that waits for the threshold.
+        Step::Promote | Step::PromoteForced => 40,
+        // First use makes file systems; a journal of a large volume takes its time on a slow disk.
+        Step::Mount | Step::StartMail => 60,
+    })
+}
+
+/// Runs the same step on both volumes at once; the first failure counts.
+async fn both(
+    queue: impl Future<Output = Result<(), CommandError>>,
+    data: impl Future<Output = Result<(), CommandError>>,
+) -> Result<(), Failure> {
+    let (queue, data) = tokio::join!(queue, data);
+    queue.and(data).map_err(|error| Failure {
+        fault: if error.fault_is_timeout() {
+            Fault::TimedOut
+        } else if error.refused() {
+            Fault::Refused
+        } else {
+            Fault::Failed
+        },
+        words: chain(&error),
+    })
+}
+
+async fn blocking<E: std::error::Error + Send + 'static>(
+    work: impl FnOnce() -> Result<(), E> + Send + 'static,
+) -> Result<(), Failure> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.map_err(failed),
+        Err(panicked) => Err(failed(panicked)),
+    }
+}
+
+fn failed(error: impl std::error::Error) -> Failure {
+    Failure { fault: Fault::Failed, words: chain(&error) }
+}

@@ -1,0 +1,379 @@
+//! Makes a unit out of its configuration and starts its tasks, in the order in which they need each other. A part that is broken
+//! becomes an alarm; the supervisor itself starts as long as it can answer the operator.
+
+use crate::channel::{self, Inbox};
+use crate::executor::Executor;
+use crate::heartbeat::{Heartbeat, Identity, Input, LinkSetup, Links, Neighbours, Output, ServiceSetup};
+use crate::main_unit::Unit;
+use crate::provision::{self, chain};
+use crate::shared::Shared;
+use crate::{face, host, minder, tasks};
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use thiserror::Error;
+use twinpost_alert::EventLog;
+use twinpost_config::Config;
+use twinpost_ha::{Event, Ha, Settings};
+use twinpost_mail::{Mail, MailPaths};
+use twinpost_net::announce::Announcer;
+use twinpost_net::lease::{LeaseKeeper, Pulse, Vip};
+use twinpost_net::links::{Carrier, LinkWatch};
+use twinpost_net::raw::{Filter, RawSocket, UdpSink};
+use twinpost_net::{Port, rt};
+use twinpost_storage::drbd::{Drbd, Endpoint};
+use twinpost_storage::durable::Store;
+use twinpost_types::{
+    BootId, ConfiguredMode, Epoch, LINKS, LinkId, ServiceAddress, UnitId, VIPS_MAX, Version, VolumeId,
+};
+use twinpost_wire::{Keys, Session};
+
+/// Bound of the queues to and from the heartbeat thread: far more than a takeover needs.
+const QUEUE_BOUND: usize = 256;
+/// Name of the group in the key derivation. One group a password: the password tells groups apart.
+const GROUP: &str = "twinpost";
+/// Durable record with the number of boots.
+const BOOTS: &str = "boots";
+/// Keeps the boot number for restarts of the supervisor within one boot.
+const BOOT_NOTE: &str = "/run/twinpost/boot";
+
+/// Why the supervisor cannot start at all.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The kernel gives no event loop.
+    #[error("no event loop")]
+    Runtime(#[source] std::io::Error),
+    /// The state partition is not usable.
+    #[error(
+        "the state partition /state is not usable; if it is full or damaged the console log of init says why"
+    )]
+    State(#[source] twinpost_storage::durable::OpenError),
+    /// No queue.
+    #[error("no queue to the heartbeat thread")]
+    Queue(#[source] std::io::Error),
+    /// No heartbeat thread.
+    #[error("no heartbeat thread")]
+    Thread(#[source] std::io::Error),
+    /// No lease thread.
+    #[error("no keeper of the virtual IPs")]
+    Lease(#[source] twinpost_net::lease::LeaseError),
+    /// The api socket cannot be made.
+    #[error("the api socket cannot be made")]
+    Face(#[source] std::io::Error),
+}
+
+/// Starts everything and stays.
+///
+/// # Errors
+/// See [`StartError`].
+pub fn supervise() -> Result<ExitCode, StartError> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
+    runtime.block_on(async {
+        let store = Arc::new(Store::open(Path::new("/state")).map_err(StartError::State)?);
+        let boot = boot_number(&store);
+        let shared = Arc::new(Shared::new(EventLog::open(Path::new("/log"), boot)));
+        shared.event("start", &format!("supervisor {} started, boot {boot}", env!("CARGO_PKG_VERSION")));
+        let ports = host::ports();
+        let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
+        let (config, revision) = configuration(&store, &ports, &shared);
+        host::names(&config, &shared);
+        host::addresses(&config, &shared).await;
+        unit(config, revision, store, shared).await
+    })
+}
+
+/// Makes the unit and serves for ever.
+async fn unit(
+    config: Config,
+    revision: u64,
+    store: Arc<Store>,
+    shared: Arc<Shared>,
+) -> Result<ExitCode, StartError> {
+    let board = board_in_force();
+    let secret = config.ha().password.expose().to_string();
+    let drbd = Drbd::new(twinpost_storage::drbd::Settings { secret: Some(secret) });
+    let ha_on = config.ha().mode != ConfiguredMode::Off;
+    if ha_on {
+        prepare_volumes(&drbd, &shared).await;
+    }
+    let mail = Arc::new(Mail::new(MailPaths::default()));
+    if let Err(error) = mail.prepare(&host::mail_settings(&config)) {
+        shared.alarm("mail-settings", &format!("the mail servers cannot be configured: {}", chain(&error)));
+    }
+    let (inputs, inbox) = channel::bounded(QUEUE_BOUND).map_err(StartError::Queue)?;
+    let (outbox, outputs) = channel::bounded(QUEUE_BOUND).map_err(StartError::Queue)?;
+    let pulse = Arc::new(Pulse::new());
+    let executor = Executor {
+        drbd: drbd.clone(),
+        mail,
+        store: Arc::clone(&store),
+        lease: Arc::new(LeaseKeeper::start(Arc::clone(&pulse)).map_err(StartError::Lease)?),
+        vips: leased_vips(&config, &shared),
+        inputs: inputs.clone(),
+        endpoints: LinkId::ALL.map(|link| endpoints(&config, link)),
+        shared: Arc::clone(&shared),
+        syncer: Mutex::default(),
+    };
+    let unit = Arc::new(Unit {
+        board: board.as_ref().map_or_else(|| "unknown".to_string(), |board| board.id.clone()),
+        notes: tokio::sync::broadcast::channel(QUEUE_BOUND).0,
+        volumes: if ha_on { drbd.monitor() } else { tokio::sync::watch::channel(Default::default()).1 },
+        fence_questions: Mutex::default(),
+        mail: Mutex::default(),
+        ready_us: 0.into(),
+        config,
+        shared,
+        inputs,
+        executor,
+    });
+    let _sink = if ha_on {
+        let led = board.and_then(|board| board.led("status").map(str::to_string));
+        tasks::start(&unit, outputs, led);
+        Some(start_heartbeat(&unit, inbox, outbox, revision, pulse)?)
+    } else {
+        None
+    };
+    tokio::spawn(minder::mind(Arc::clone(&unit)));
+    face::serve(unit).await.map_err(StartError::Face)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The stored configuration or that of a provisioning disk; factory settings with an alarm otherwise.
+fn configuration(store: &Store, ports: &[&str], shared: &Shared) -> (Config, u64) {
+    match provision::load(store, ports) {
+        Ok(found) => {
+            if let Some(disk) = found.from_disk {
+                shared.event(
+                    "provisioned",
+                    &format!("configuration taken from disk {disk} as revision {}", found.revision),
+                );
+            }
+            (found.config, found.revision)
+        }
+        Err(error) => {
+            shared.alarm("configuration", &chain(&error));
+            (Config::for_board(ports), 0)
+        }
+    }
+}
+
+async fn prepare_volumes(drbd: &Drbd, shared: &Shared) {
+    for volume in VolumeId::ALL {
+        match drbd.prepare(volume).await {
+            Ok(prepared) if prepared.created => {
+                shared.event(
+                    "volume-created",
+                    &format!("new mail volume {} made on free space", volume.name()),
+                );
+            }
+            Ok(_) => {}
+            Err(error) => shared.alarm(
+                &format!("volume-{}", volume.name()),
+                &format!(
+                    "mail volume {} is not usable, this unit cannot take over: {}",
+                    volume.name(),
+                    chain(&error)
+                ),
+            ),
+        }
+    }
+}
+
+fn start_heartbeat(
+    unit: &Arc<Unit>,
+    inbox: Inbox<Input>,
+    outbox: channel::Sender<Output>,
+    revision: u64,
+    pulse: Arc<Pulse>,
+) -> Result<Option<UdpSink>, StartError> {
+    let (config, shared) = (&unit.config, &unit.shared);
+    let service = service_setup(config, shared);
+    let own = service.as_ref().map_or_else(ServiceAddress::default, |setup| setup.own);
+    let id = unit_id(config);
+    let links = LinkId::ALL.map(|link| link_setup(config, link, shared));
+    let settings = settings(config, id, &links);
+    let epoch = unit.executor.store.read_epoch().unwrap_or_else(|error| {
+        shared
+            .alarm("epoch", &format!("the stored epoch cannot be read, counting from 0: {}", chain(&error)));
+        None
+    });
+    let keys = match Keys::derive(config.ha().password.expose(), GROUP) {
+        Ok(keys) => keys,
+        Err(error) => {
+            shared.alarm("keys", &format!("no heartbeat: the key cannot be derived: {error:?}"));
+            return Ok(None);
+        }
+    };
+    let session = Session::new(keys, id, BootId(rt::random_u128()), rt::random_u64());
+    let port = config.ha().base_port;
+    let sink = UdpSink::open(port).ok();
+    let watch = match LinkWatch::open() {
+        Ok(watch) => watch,
+        Err(error) => {
+            shared.alarm("carrier", &format!("no heartbeat: carriers cannot be watched: {}", chain(&error)));
+            return Ok(None);
+        }
+    };
+    let identity = Identity {
+        config_revision: revision,
+        config_checksum: twinpost_config::synchronised_checksum(config),
+        firmware: firmware(),
+        service: own,
+    };
+    let heartbeat = Heartbeat {
+        ha: Ha::new(settings, rt::now()),
+        links: Links::new(links, session, port, rt::random_u64()),
+        neighbours: Neighbours::new(service),
+        watch,
+        identity,
+        interval: config.hb_interval(),
+        inbox,
+        outbox,
+        shared: Arc::clone(shared),
+        pulse,
+    };
+    let started = Event::Started { epoch: epoch.unwrap_or(Epoch(0)) };
+    let for_thread = Arc::clone(shared);
+    let thread = move || {
+        let realtime = rt::become_realtime(rt::Priority::Heartbeat).and_then(|()| rt::lock_memory());
+        if let Err(error) = realtime {
+            let text = format!(
+                "the heartbeat runs without real-time priority and may be late under load: {}",
+                chain(&error)
+            );
+            for_thread.alarm("realtime", &text);
+        }
+        drop(for_thread);
+        rt::touch_stack();
+        heartbeat.run(started);
+    };
+    std::thread::Builder::new().name("heartbeat".to_string()).spawn(thread).map_err(StartError::Thread)?;
+    Ok(sink)
+}
+
+fn settings(config: &Config, unit: UnitId, links: &[Option<LinkSetup>; LINKS]) -> Settings {
+    let ha = config.ha();
+    Settings {
+        unit,
+        mode: ha.mode,
+        on_failure: ha.on_failure,
+        reboot_action: ha.reboot_action,
+        threshold: ha.threshold,
+        interval: config.hb_interval(),
+        fast_detect: ha.fast_detect,
+        links: [0, 1].map(|i| links[i].is_some()),
+        vips: config.vips().count(),
+        third_party: config.gateway().is_some(),
+        max_role_changes: ha.max_role_changes,
+    }
+}
+
+fn link_setup(config: &Config, link: LinkId, shared: &Shared) -> Option<LinkSetup> {
+    let heartbeat = config.heartbeat(link)?;
+    let open = || -> Result<LinkSetup, String> {
+        let port = Port::find(heartbeat.port.as_str()).map_err(|e| chain(&e))?;
+        let filter = Filter::Heartbeat { port: config.ha().base_port };
+        Ok(LinkSetup {
+            socket: RawSocket::open(&port, filter).map_err(|e| chain(&e))?,
+            carrier: Carrier::open(port.name()).map_err(|e| chain(&e))?,
+            mac: port.mac,
+            ip: heartbeat.ip.address(),
+            peer: heartbeat.peer,
+        })
+    };
+    let opened = open();
+    if let Err(why) = &opened {
+        shared.alarm(
+            &format!("link-{}", link.index()),
+            &format!("{link} on {} is not usable: {why}", heartbeat.port),
+        );
+    }
+    opened.ok()
+}
+
+fn service_setup(config: &Config, shared: &Shared) -> Option<ServiceSetup> {
+    let name = config.service_port()?;
+    let ip = config.interface(name.as_str())?;
+    let vips: heapless::Vec<Ipv4Addr, VIPS_MAX> =
+        config.vips().map(|vip| vip.address.address()).take(VIPS_MAX).collect();
+    let open = || -> Result<ServiceSetup, String> {
+        let port = Port::find(name.as_str()).map_err(|e| chain(&e))?;
+        Ok(ServiceSetup {
+            socket: RawSocket::open(&port, Filter::Arp).map_err(|e| chain(&e))?,
+            carrier: Carrier::open(port.name()).map_err(|e| chain(&e))?,
+            announcer: Announcer::new(&port, &vips),
+            own: ServiceAddress { ipv4: ip.address().octets(), mac: port.mac },
+            gateway: config.gateway(),
+            vips,
+        })
+    };
+    let opened = open();
+    if let Err(why) = &opened {
+        shared.alarm("service-port", &format!("the service port {name} is not usable: {why}"));
+    }
+    opened.ok()
+}
+
+/// Virtual IPs in the words of the lease.
+fn leased_vips(config: &Config, shared: &Shared) -> Vec<Vip> {
+    let one = |vip: &twinpost_config::Vip| -> Option<Vip> {
+        let port = Port::find(vip.port.as_str()).ok()?;
+        let own = config.interface(vip.port.as_str()).unwrap_or(vip.address);
+        Some(Vip::beside(&port, host::cidr(own)?, host::cidr(vip.address)?))
+    };
+    let wanted = config.vips().count();
+    let vips: Vec<Vip> = config.vips().filter_map(|vip| one(&vip)).collect();
+    if vips.len() != wanted {
+        shared.alarm(
+            "virtual-ip",
+            "a virtual IP cannot be claimed because its port is missing; check config system ha",
+        );
+    }
+    vips
+}
+
+/// Where replication of both volumes runs on this link (`spec/ha.md` section 2, `hb-base-port`).
+fn endpoints(config: &Config, link: LinkId) -> Option<[Endpoint; 2]> {
+    let heartbeat = config.heartbeat(link)?;
+    let base = config.ha().base_port;
+    let at = |port| Endpoint { local: heartbeat.ip.address(), peer: heartbeat.peer, port };
+    Some([at(base + 3), at(base + 2)])
+}
+
+/// The unit's number: the MAC address of port1, or of the first port there is.
+fn unit_id(config: &Config) -> UnitId {
+    let mac =
+        config.ports().iter().find_map(|port| Port::find(port.as_str()).ok()).map_or([0; 6], |port| port.mac);
+    UnitId(mac.iter().fold(0, |id, byte| id << 8 | u64::from(*byte)))
+}
+
+fn firmware() -> Version {
+    let part = |text: &str| text.parse().unwrap_or(0);
+    Version {
+        major: part(env!("CARGO_PKG_VERSION_MAJOR")),
+        minor: part(env!("CARGO_PKG_VERSION_MINOR")),
+        patch: part(env!("CARGO_PKG_VERSION_PATCH")),
+    }
+}
+
+/// Counts boots, not starts of this program.
+fn boot_number(store: &Store) -> u64 {
+    if let Some(boot) = std::fs::read_to_string(BOOT_NOTE).ok().and_then(|text| text.trim().parse().ok()) {
+        return boot;
+    }
+    let before = store.read(BOOTS).ok().flatten().and_then(|record| String::from_utf8(record.data).ok());
+    let boot = before.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0).saturating_add(1);
+    // A boot number that cannot be kept repeats; events are still told apart by their own numbers.
+    let _ = store.write(BOOTS, boot.to_string().as_bytes());
+    let _ =
+        std::fs::create_dir_all("/run/twinpost").and_then(|()| std::fs::write(BOOT_NOTE, boot.to_string()));
+    boot
+}
+
+/// The board that init chose.
+fn board_in_force() -> Option<twinpost_board::Board> {
+    let text = std::fs::read_to_string("/run/twinpost/board.toml").ok()?;
+    twinpost_board::Board::parse(&text).ok()
+}
