@@ -4,7 +4,9 @@
 
 use crate::{Fault, Ha, Note, Step};
 use core::time::Duration;
-use twinpost_types::{ConfiguredMode, DiskState, EffectiveMode, Epoch, Instant, LinkId, Replication};
+use twinpost_types::{
+    ConfiguredMode, DiskState, EffectiveMode, Epoch, Instant, LinkId, Replication, VolumeReport,
+};
 
 /// Pause between tries to connect.
 const RETRY: Duration = Duration::from_secs(5);
@@ -13,16 +15,22 @@ const TRIES: u8 = 3;
 /// Pause between tries after that: the cause is no passing one.
 const RETRY_SLOW: Duration = Duration::from_secs(60);
 
+/// Two units that try over the same link meet within this time, or one of them is asked again.
+const LOST: Duration = Duration::from_secs(15);
+
 /// What is known of the replication link.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Link {
     wanted: Option<LinkId>,
+    /// Connected before this supervisor started; over which link only the peer knows.
+    adopted: bool,
     /// Connect must run; at once, without regard to the pause.
     cut: bool,
     /// The last Connect failed.
     failed: bool,
     tries: u8,
     retry_at: Instant,
+    lost_at: Instant,
     outdate: bool,
     chore_at: Instant,
 }
@@ -35,6 +43,7 @@ impl Link {
     /// First look at the volumes: what is connected need not be connected.
     pub(crate) fn adopt(&mut self, connected: bool) {
         self.cut = !connected;
+        self.adopted = connected && self.wanted.is_none();
     }
 
     /// Replication was cut, or should be set up anew.
@@ -57,11 +66,11 @@ impl Link {
         self.tries >= TRIES && !self.failed
     }
 
-    fn connecting(&mut self, now: Instant) {
-        if !core::mem::take(&mut self.cut) {
-            self.tries = self.tries.saturating_add(1);
-        }
+    fn connecting(&mut self, now: Instant, again: bool) {
+        self.cut = false;
+        self.tries = self.tries.saturating_add(u8::from(again));
         self.retry_at = now + if self.tries < TRIES { RETRY } else { RETRY_SLOW };
+        self.lost_at = now + LOST;
     }
 }
 
@@ -85,6 +94,13 @@ impl Ha {
     /// The primary decides, else the configured primary; the other one follows. Never back by itself while the link works.
     fn choose_link(&mut self) {
         let first = LinkId::ALL.into_iter().find(|link| self.settings.links[link.index()]);
+        if core::mem::take(&mut self.link.adopted) {
+            self.link.wanted = self.living_peer().and_then(|peer| peer.replication_link);
+            self.link.adopted = self.link.wanted.is_none() && self.is_connected();
+            if self.link.adopted {
+                return;
+            }
+        }
         let Some(wanted) = self.link.wanted.or(first) else { return };
         let mut choice = wanted;
         if self.leads() {
@@ -160,8 +176,7 @@ impl Ha {
 
     /// Both copies are empty and connected, and it is this unit that begins.
     fn is_new_pair(&self) -> bool {
-        let fresh =
-            |volume: &twinpost_types::VolumeReport| volume.fresh && volume.local == DiskState::Inconsistent;
+        let fresh = |volume: &VolumeReport| volume.fresh && volume.local == DiskState::Inconsistent;
         self.settings.mode == ConfiguredMode::Primary
             && self.leads()
             && self.volumes.iter().all(|volume| fresh(volume) && volume.replication == Replication::Connected)
@@ -170,17 +185,17 @@ impl Ha {
 
     fn connect(&mut self) -> Option<Step> {
         let link = self.link.wanted?;
-        let stopped = !self.is_connected()
-            && self.living_peer().is_some_and(|peer| peer.replication_link == Some(link))
-            && self
-                .volumes
-                .iter()
-                .any(|volume| matches!(volume.replication, Replication::Down | Replication::StandAlone));
+        let agreed = self.living_peer().is_some_and(|peer| peer.replication_link == Some(link));
+        let is_stopped =
+            |volume: &VolumeReport| matches!(volume.replication, Replication::Down | Replication::StandAlone);
+        let stopped = agreed && !self.is_connected() && self.volumes.iter().any(is_stopped);
         let again = (stopped || self.link.failed) && self.is_due(self.link.retry_at);
-        if !self.link.cut && !again {
+        // Both try and never meet: one of them may try elsewhere. Asking once more costs nothing.
+        let lost = agreed && !self.is_connected() && self.is_due(self.link.lost_at);
+        if !self.link.cut && !again && !lost {
             return None;
         }
-        self.link.connecting(self.now());
+        self.link.connecting(self.now(), again);
         Some(Step::Connect(link))
     }
 
