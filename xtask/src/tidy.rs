@@ -63,7 +63,7 @@ pub fn tidy(args: TidyArgs) -> anyhow::Result<i32> {
     findings.extend(walls::check(&metadata, &tree)?);
     findings.extend(manifests::check(&tree)?);
     findings.extend(documents::check(&tree));
-    findings.extend(licences::check(&metadata, &tree)?);
+    findings.extend(licences::check(&tools::linked(root)?, &tree)?);
     let mut notes = Vec::new();
     if !args.fast {
         findings.extend(tools::fmt(root)?);

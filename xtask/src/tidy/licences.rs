@@ -4,50 +4,23 @@
 use super::files::Tree;
 use super::{Finding, required};
 use anyhow::Context;
-use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
 
-/// Checks every package that takes part in a build; the lock file also names those behind features that are off.
-pub(crate) fn check(metadata: &Value, tree: &Tree) -> anyhow::Result<Vec<Finding>> {
+/// Checks every package that takes part in a build; `linked` has a line `name version|licence` for each.
+pub(crate) fn check(linked: &str, tree: &Tree) -> anyhow::Result<Vec<Finding>> {
     let settings: toml::Table = required(tree, "deny.toml")?.parse().context("in deny.toml")?;
     let allow = settings.get("licenses").and_then(|l| l.get("allow")).and_then(toml::Value::as_array);
     let allow: Vec<_> =
         allow.context("deny.toml lists licenses.allow")?.iter().filter_map(toml::Value::as_str).collect();
-    let mut findings = Vec::new();
-    let linked = linked(metadata)?;
-    let packages = metadata["packages"].as_array().context("metadata has packages")?;
-    for package in
-        packages.iter().filter(|package| linked.contains(package["id"].as_str().unwrap_or_default()))
-    {
-        let licence = package["license"].as_str().unwrap_or("none");
-        if !is_allowed(licence, &allow) {
-            let what = format!("{} has the licence {licence}", package["name"].as_str().unwrap_or_default());
-            findings.push(Finding::new(
-                "Cargo.lock",
-                1,
-                what,
-                "do without it, or allow the licence in deny.toml",
-            ));
-        }
-    }
-    Ok(findings)
-}
-
-/// Ids of all packages that a member depends on by any way, tests included.
-fn linked(metadata: &Value) -> anyhow::Result<BTreeSet<&str>> {
-    let nodes = metadata["resolve"]["nodes"].as_array().context("metadata has a resolve")?;
-    let below: BTreeMap<_, _> =
-        nodes.iter().map(|node| (node["id"].as_str(), &node["dependencies"])).collect();
-    let members = metadata["workspace_members"].as_array().context("metadata has workspace_members")?;
-    let mut waiting: Vec<_> = members.iter().filter_map(Value::as_str).collect();
-    let mut linked = BTreeSet::new();
-    while let Some(id) = waiting.pop() {
-        if linked.insert(id) {
-            let next = below.get(&Some(id)).and_then(|list| list.as_array()).into_iter().flatten();
-            waiting.extend(next.filter_map(Value::as_str));
-        }
-    }
-    Ok(linked)
+    let packages = linked.lines().filter_map(|line| line.trim_end_matches(" (*)").split_once('|'));
+    let refused = packages.filter(|(_, licence)| !is_allowed(licence, &allow));
+    Ok(refused
+        .map(|(name, licence)| {
+            let name = name.split(" (").next().unwrap_or(name);
+            let licence = if licence.is_empty() { "none" } else { licence };
+            let what = format!("{name} has the licence {licence}");
+            Finding::new("Cargo.lock", 1, what, "do without it, or allow the licence in deny.toml")
+        })
+        .collect())
 }
 
 /// An SPDX expression is allowed if one of its alternatives is, with all its parts. Parentheses are opened from the inside.
@@ -65,6 +38,14 @@ fn is_allowed(expression: &str, allow: &[&str]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packages_are_compared_with_the_list() {
+        let tree = Tree::of(&[("deny.toml", "[licenses]\nallow = [\"MIT\"]\n")]);
+        let found = check("a v1.0.0|MIT\nb v2.0.0 (proc-macro)|GPL-2.0 (*)\nc v3.0.0|\n", &tree).unwrap();
+        let found: Vec<_> = found.iter().map(|f| f.what.as_str()).collect();
+        assert_eq!(found, ["b v2.0.0 has the licence GPL-2.0", "c v3.0.0 has the licence none"]);
+    }
 
     #[test]
     fn expressions_are_read() {

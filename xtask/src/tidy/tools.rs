@@ -18,6 +18,28 @@ pub(crate) fn metadata(root: &Path) -> anyhow::Result<Value> {
     serde_json::from_slice(&output.stdout).context("cargo metadata does not answer in JSON")
 }
 
+/// Everything that takes part in a build for the product's platform, a line `name version|licence` each. Unlike metadata this
+/// leaves out what stands behind features that are off.
+pub(crate) fn linked(root: &Path) -> anyhow::Result<String> {
+    let arguments = [
+        "tree",
+        "--workspace",
+        "--target",
+        PLATFORM,
+        "--edges",
+        "all",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}|{l}",
+    ];
+    let output = cargo(root, &arguments)?;
+    if !output.status.success() {
+        bail!("cargo tree failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// Files that rustfmt would change.
 pub(crate) fn fmt(root: &Path) -> anyhow::Result<Vec<Finding>> {
     let output = cargo(root, &["fmt", "--all", "--", "--check", "-l"])?;
