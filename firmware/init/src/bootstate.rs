@@ -1,6 +1,6 @@
 //! The part of `bootstate` that the OS writes (ARCHITECTURE.md "Boot chain"): in a raw ustar on the partition, the file
-//! `state`, a GRUB environment block. A good boot adds one to its generation, which refills the boot loader's tries, and
-//! marks the slot good. `tries` belongs to the boot loader and is never written here.
+//! `state`, a GRUB environment block. A good boot adds one to `generation`, which refills the boot loader's tries, puts its
+//! slot first in `order` and marks it good. `tries` belongs to the boot loader and is never written here.
 
 use crate::cmdline::Slot;
 use std::fs::File;
@@ -108,6 +108,7 @@ fn good(block: &[u8], slot: Slot) -> Result<(Vec<u8>, u64), BootStateError> {
         None => variables.push((key, value)),
     };
     set("generation", generation.to_string());
+    set("order", if slot == Slot::A { "A B" } else { "B A" }.into());
     set(if slot == Slot::A { "good_A" } else { "good_B" }, "1".into());
     let mut new = ENV_HEAD.to_owned();
     for (key, value) in variables {
@@ -146,15 +147,14 @@ mod tests {
 
     #[test]
     fn round_trip_changes_the_state_only() {
-        let file = partition("generation=7\norder=A B\ngood_A=1\ngood_B=0\n");
+        let file = partition("generation=7\norder=A B\ngood_A=1\nnote=kept\n");
         let before = std::fs::read(file.path()).expect("reads");
         assert_eq!(mark_good(file.path(), Slot::B).expect("marks"), 8);
         let after = std::fs::read(file.path()).expect("reads");
         let at = find(&after, "state").expect("there");
-        assert!(
-            after[at..]
-                .starts_with(b"# GRUB Environment Block\ngeneration=8\norder=A B\ngood_A=1\ngood_B=1\n###")
-        );
+        assert!(after[at..].starts_with(
+            b"# GRUB Environment Block\ngeneration=8\norder=B A\ngood_A=1\nnote=kept\ngood_B=1\n###"
+        ));
         assert_eq!(before[..at], after[..at]);
         assert_eq!(before[at + ENV_BYTES..], after[at + ENV_BYTES..]);
         assert_eq!(mark_good(file.path(), Slot::A).expect("again"), 9);

@@ -23,6 +23,15 @@ pub enum Slot {
 }
 
 impl Slot {
+    /// The letter as text.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::A => "A",
+            Self::B => "B",
+        }
+    }
+
     /// The letter.
     #[must_use]
     pub fn letter(self) -> char {
@@ -113,7 +122,7 @@ mod tests {
 
     fn line() -> String {
         format!(
-            "ro twinpost.slot=B twinpost.roothash={} twinpost.hashoffset=8192 twinpost.salt=0a0b\n",
+            "quiet twinpost.slot=B twinpost.roothash={} twinpost.hashoffset=8192 twinpost.salt=0a0b\n",
             "ab".repeat(32)
         )
     }
