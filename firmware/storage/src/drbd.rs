@@ -14,8 +14,8 @@ use arguments::{Arguments, Call, drop_connection};
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use twinpost_types::{VOLUMES, VolumeId, VolumeReport};
@@ -40,6 +40,14 @@ pub struct Endpoint {
     pub peer: Ipv4Addr,
     /// TCP port, the same on both units.
     pub port: u16,
+}
+
+impl Endpoint {
+    /// Local and peer address as the tool takes them.
+    fn addresses(self) -> (String, String) {
+        let address = |ip: Ipv4Addr| format!("ipv4:{ip}:{}", self.port);
+        (address(self.local), address(self.peer))
+    }
 }
 
 /// What is the same for both volumes.
@@ -70,6 +78,8 @@ struct Shared {
     settings: Settings,
     /// This program asked for a connection and did not end it: a stopped one was stopped by DRBD.
     wanted: [AtomicBool; VOLUMES],
+    /// The connection that this program made last: saves a call when it is to be cut.
+    connections: [Mutex<Option<Endpoint>>; VOLUMES],
     /// The first MiB was zero when the volume was prepared, and nothing was received since.
     blank: [AtomicBool; VOLUMES],
 }
@@ -83,6 +93,7 @@ impl Drbd {
             drbdmeta: PathBuf::from("/usr/sbin/drbdmeta"),
             settings,
             wanted: Default::default(),
+            connections: Default::default(),
             blank: Default::default(),
         };
         Self { shared: Arc::new(shared) }
@@ -136,6 +147,7 @@ impl Drbd {
         self.drop_connections(volume, true).await?;
         let secret = self.shared.settings.secret.as_deref();
         self.drbdsetup(&Arguments::new(volume).connect(endpoint, secret), CALL).await?;
+        *self.connection(volume) = Some(endpoint);
         self.shared.wanted[volume.index()].store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -270,9 +282,20 @@ impl Drbd {
     }
 
     async fn drop_connections(&self, volume: VolumeId, force: bool) -> Result<(), CommandError> {
+        let known = self.connection(volume).take();
+        if let Some((local, peer)) = known.map(Endpoint::addresses)
+            && self.drbdsetup(&drop_connection(volume, &local, &peer, force), DISCONNECT).await.is_ok()
+        {
+            return Ok(());
+        }
+        // Not known, or DRBD dropped it by itself: ask what there is.
         let outcome = self.setup(&Arguments::new(volume).show(), CALL).await?;
         let Some((local, peer)) = arguments::shown_connection(&outcome.stdout) else { return Ok(()) };
         self.drbdsetup(&drop_connection(volume, &local, &peer, force), DISCONNECT).await
+    }
+
+    fn connection(&self, volume: VolumeId) -> MutexGuard<'_, Option<Endpoint>> {
+        self.shared.connections[volume.index()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn setup(&self, call: &Call, limit: Duration) -> Result<Outcome, CommandError> {

@@ -95,8 +95,7 @@ impl Arguments {
 
     /// Connects over one link.
     pub fn connect(self, endpoint: Endpoint, secret: Option<&str>) -> Call {
-        let Endpoint { local, peer, port } = endpoint;
-        let (local, peer) = (format!("ipv4:{local}:{port}"), format!("ipv4:{peer}:{port}"));
+        let (local, peer) = endpoint.addresses();
         let fixed = ["connect", self.volume.name(), &local, &peer];
         let mut call = self.call("connecting", fixed.iter().chain(NET).copied());
         if let Some(secret) = secret.filter(|secret| !secret.is_empty()) {
