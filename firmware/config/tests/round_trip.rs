@@ -35,7 +35,7 @@ fn ha_line() -> impl Strategy<Value = String> {
         "(enable|disable)".prop_map(|v| format!("set fast-detect {v}")),
         "(enable|disable)".prop_map(|v| format!("set allow-default-password {v}")),
         (1_u32..=20).prop_map(|v| format!("set max-role-changes {v}")),
-        "(switchover|hold-off)".prop_map(|v| format!("set reboot-action {v}")),
+        Just("set reboot-action switchover".into()),
         (2_u8..=254).prop_map(|v| format!("set failover port1 add 192.0.2.{v}/24")),
         (2_u8..=254).prop_map(|v| format!("set heartbeat-1-peer 10.0.0.{v}")),
         Just("set heartbeat-1-interface port3".into()),
