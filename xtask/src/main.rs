@@ -28,6 +28,8 @@ enum Verb {
     Test(run::TestArgs),
     /// Run scenario files on real images in QEMU
     Scenario(run::ScenarioArgs),
+    /// Join this terminal to the console of a unit of the running demo
+    Console(run::ConsoleArgs),
     /// Check walls, style and the files that describe the project
     Tidy(tidy::TidyArgs),
 }
@@ -39,6 +41,7 @@ fn main() {
         Verb::Demo(args) => run::demo(args),
         Verb::Test(args) => run::test(args),
         Verb::Scenario(args) => run::scenario(args),
+        Verb::Console(args) => run::console(args),
         Verb::Tidy(args) => tidy::tidy(args),
     };
     match result {

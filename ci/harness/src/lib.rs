@@ -14,10 +14,15 @@
     reason = "the test bench is a shell: it runs programs, reads clocks and waits"
 )]
 
+pub mod attach;
+pub mod boot;
 pub mod clock;
 pub mod console;
+pub mod demo;
 pub mod host;
 pub mod mail;
+pub mod pair;
 pub mod provision;
 pub mod qemu;
+pub mod scenario;
 pub mod watch;

@@ -1,0 +1,132 @@
+//! A scenario as a value. Units are 0 (a) and 1 (b), ports count from 1 as on the front panel.
+
+use crate::mail::LoadOrder;
+use crate::qemu::Firmware;
+use std::time::Duration;
+use twinpost_types::EffectiveMode;
+
+/// A whole file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scenario {
+    /// Which units there are.
+    pub group: Group,
+    /// What boots them (addition: `firmware bios|ovmf`).
+    pub firmware: Firmware,
+    /// HA settings before the start, variable and value.
+    pub settings: Vec<(String, String)>,
+    /// Everything else in the order of the file.
+    pub steps: Vec<Step>,
+}
+
+/// `group …`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Two units, a is the configured primary.
+    ActivePassive,
+    /// This many units that share their configuration.
+    ConfigOnly(u8),
+}
+
+/// One line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// Line number in the file, from 1.
+    pub line: usize,
+    /// Its text, for reports.
+    pub text: String,
+    /// `at <time>`, counted from the moment when the pair is up and in sync.
+    pub at: Option<Duration>,
+    /// What to do or expect.
+    pub what: What,
+}
+
+/// What a line asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    /// Do something.
+    Act(Action),
+    /// Something must be so.
+    Expect(Expectation),
+}
+
+/// Something that is done to the pair.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// `load smtp …` or `load stop`.
+    Load(Option<LoadOrder>),
+    /// `set <variable> <value>` on all units while they run.
+    Set(String, String),
+    /// `cli <unit> "<command>"`, one command a `;`.
+    Cli(usize, Vec<String>),
+    /// `power cut <unit>`
+    PowerCut(usize),
+    /// `power restore <unit>`
+    PowerRestore(usize),
+    /// `link cut <unit>.<port>`
+    LinkCut(usize, usize),
+    /// `link restore <unit>.<port>`: whole again, without loss, delay or one-way fault.
+    LinkRestore(usize, usize),
+    /// `link loss <pct> <unit>.<port>`
+    LinkLoss(u8, usize, usize),
+    /// `link delay <ms> <unit>.<port>`
+    LinkDelay(Duration, usize, usize),
+    /// `link oneway <unit>.<port>`: what that port sends no longer gets out.
+    LinkOneway(usize, usize),
+    /// `freeze <unit> <time>`
+    Freeze(usize, Duration),
+    /// `kill <unit> <service> [signal]`
+    Kill(usize, String, u8),
+    /// `disk hang|fail|restore <unit>.<disk>`
+    Disk(DiskFault, usize, String),
+    /// `stress cpu|io|memory <unit> <time>`
+    Stress(Stress, usize, Duration),
+    /// `clock jump <unit> <±time>`: forward when true.
+    ClockJump(usize, bool, Duration),
+    /// `reboot <unit>`
+    Reboot(usize),
+    /// `service stop|start <unit> <service>`: starts when true.
+    Service(usize, bool, String),
+}
+
+/// What happens to a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskFault {
+    /// Answers no more.
+    Hang,
+    /// Answers with errors.
+    Fail,
+    /// Well again.
+    Restore,
+}
+
+/// What kind of stress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stress {
+    /// All processors busy.
+    Cpu,
+    /// Disks busy.
+    Io,
+    /// Memory tight.
+    Memory,
+}
+
+/// Something that must be so.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Expectation {
+    /// `expect <unit> <MODE> within <time>`
+    Mode(usize, EffectiveMode, Duration),
+    /// `hold <unit> <MODE> for <time>`
+    Hold(usize, EffectiveMode, Duration),
+    /// `expect vip <unit> within <time>`
+    Vip(usize, Duration),
+    /// `expect event <unit> <name> within <time>`
+    Event(usize, String, Duration),
+    /// `expect whole within <time>` (addition): both units have their roles, volumes connected and up to date.
+    Whole(Duration),
+    /// `expect outage at-most <time>`
+    Outage(Duration),
+    /// `expect stall at-most <time>` (addition): longest time from the end of a message to its `250`.
+    Stall(Duration),
+    /// `expect ledger lost N duplicated N`
+    Ledger(u64, u64),
+}

@@ -1,0 +1,393 @@
+//! Runs a scenario on two QEMU units. Lines are carried out in order; `at` waits for its time, expectations count from the last
+//! action, and what must always hold is checked while waiting.
+
+use super::check::Invariants;
+use super::model::{Action, Expectation, Group, Scenario, Step, What};
+use super::report::{Failure, write_events};
+use super::start::{StartError, StartLimits, bring_up, is_whole};
+use crate::clock::Micros;
+use crate::console::ConsoleError;
+use crate::mail::Summary;
+use crate::pair::{Pair, PairError, PairSettings, UNITS};
+use std::time::Duration;
+use twinpost_types::{DiskState, EffectiveMode};
+
+/// Time between two looks while waiting.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Queues drain within this time when the service is up: a retry of a deferred message included.
+const DRAIN_WITHIN: Duration = Duration::from_secs(150);
+/// At the end, a unit that can be PRIMARY is so within this time.
+const PRIMARY_WITHIN: Duration = Duration::from_secs(60);
+/// After a freeze ends, the unit gives up what it no longer owns within this time.
+const THAW_GRACE: Duration = Duration::from_secs(5);
+
+/// How a scenario is run.
+#[derive(Clone, Debug)]
+pub struct RunSettings {
+    /// The pair; firmware and settings of the scenario are put in.
+    pub pair: PairSettings,
+    /// Limits of the start.
+    pub limits: StartLimits,
+}
+
+/// How a scenario ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The first expectation that failed.
+    pub failure: Option<Failure>,
+    /// Event logs and paths, when it failed.
+    pub evidence: String,
+    /// The book at the end.
+    pub mail: Summary,
+    /// Longest time without a greeting since time 0.
+    pub outage: Duration,
+    /// From power-on to time 0.
+    pub start: Duration,
+}
+
+/// Why a scenario could not be run at all.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A line asks for what QEMU units of this release cannot do.
+    #[error("line {line}: `{text}` cannot be done on QEMU units in this release")]
+    NotAvailable {
+        /// Line number.
+        line: usize,
+        /// Its text.
+        text: String,
+    },
+    /// The bench failed.
+    #[error("the bench failed")]
+    Pair(#[from] PairError),
+}
+
+/// Runs `scenario`; `tell` is given one line of progress now and then.
+///
+/// # Errors
+/// See [`RunError`]; an expectation that fails is an [`Outcome`].
+pub fn run(
+    scenario: &Scenario,
+    settings: &RunSettings,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Outcome, RunError> {
+    refuse_unavailable(scenario)?;
+    let mut pair_settings = settings.pair.clone();
+    pair_settings.firmware = scenario.firmware;
+    pair_settings.settings.extend(scenario.settings.iter().cloned());
+    let powered = Micros::now();
+    let mut pair = Pair::prepare(&pair_settings)?;
+    let zero = match bring_up(&mut pair, settings.limits, |_| ()) {
+        Ok(zero) => zero,
+        Err(StartError::Pair(error)) => return Err(error.into()),
+        Err(error @ StartError::NotWhole { .. }) => {
+            let failure = Failure { line: 0, text: "start of the pair".into(), why: error.to_string() };
+            return Ok(outcome(&pair, Some(failure), powered, powered));
+        }
+    };
+    tell(&format!("the pair is whole after {:.1} s", zero.since(powered).as_secs_f64()));
+    let mut runner = Runner {
+        pair,
+        zero,
+        last_action: zero,
+        marks: [0; 2],
+        thaws: Vec::new(),
+        tolerate_until: Micros::default(),
+        links_cut: [[false; 4]; 2],
+        had_load: false,
+        ledger_judged: false,
+        tell,
+    };
+    let result = runner.play(&scenario.steps).and_then(|()| runner.last_checks());
+    match result {
+        Ok(()) => Ok(outcome(&runner.pair, None, powered, zero)),
+        Err(Stop::Failed(failure)) => Ok(outcome(&runner.pair, Some(failure), powered, zero)),
+        Err(Stop::Bench(error)) => Err(error.into()),
+    }
+}
+
+fn outcome(pair: &Pair, failure: Option<Failure>, powered: Micros, zero: Micros) -> Outcome {
+    let outage = pair.outages.longest(Micros::now());
+    let evidence = failure.as_ref().map(|_| write_events(pair, zero)).unwrap_or_default();
+    Outcome { failure, evidence, mail: pair.ledger.summary(), outage, start: zero.since(powered) }
+}
+
+fn refuse_unavailable(scenario: &Scenario) -> Result<(), RunError> {
+    if scenario.group != Group::ActivePassive {
+        return Err(RunError::NotAvailable { line: 1, text: "group config-only".into() });
+    }
+    let unavailable = |step: &&Step| {
+        matches!(step.what, What::Act(Action::Disk(..) | Action::Stress(..) | Action::ClockJump(..)))
+    };
+    match scenario.steps.iter().find(unavailable) {
+        Some(step) => Err(RunError::NotAvailable { line: step.line, text: step.text.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// Why the play stopped early.
+enum Stop {
+    Failed(Failure),
+    Bench(PairError),
+}
+
+impl From<PairError> for Stop {
+    fn from(error: PairError) -> Self {
+        Self::Bench(error)
+    }
+}
+
+struct Runner<'a> {
+    pair: Pair,
+    zero: Micros,
+    last_action: Micros,
+    marks: [u64; 2],
+    thaws: Vec<(Micros, usize)>,
+    tolerate_until: Micros,
+    links_cut: [[bool; 4]; 2],
+    had_load: bool,
+    ledger_judged: bool,
+    tell: &'a mut dyn FnMut(&str),
+}
+
+impl Runner<'_> {
+    fn play(&mut self, steps: &[Step]) -> Result<(), Stop> {
+        for step in steps {
+            if let Some(at) = step.at {
+                let due = self.zero + at;
+                self.wait(due, |_| false)?;
+            }
+            let elapsed = Micros::now().since(self.zero).as_secs_f64();
+            (self.tell)(&format!("{elapsed:7.2}s  {}", step.text));
+            match &step.what {
+                What::Act(action) => self.act(step, action)?,
+                What::Expect(expectation) => {
+                    if let Some(why) = self.expect(expectation)? {
+                        let failure = Failure { line: step.line, text: step.text.clone(), why };
+                        return Err(Stop::Failed(failure));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, step: &Step, action: &Action) -> Result<(), Stop> {
+        self.last_action = Micros::now();
+        self.marks = [0, 1].map(|unit| self.pair.watch(unit).last_event());
+        match action {
+            Action::Load(order) => {
+                self.had_load |= order.is_some();
+                self.ledger_judged = false;
+                self.pair.load.set(*order);
+            }
+            Action::Set(variable, value) => {
+                for unit in 0..2 {
+                    self.operate(step, unit, &format!("set system ha {variable} {value}"), false)?;
+                }
+            }
+            Action::Cli(unit, commands) => {
+                for command in commands.iter().filter(|command| !command.is_empty()) {
+                    self.operate(step, *unit, command, false)?;
+                }
+            }
+            Action::PowerCut(unit) => self.last_action = self.pair.power_cut(*unit)?,
+            Action::PowerRestore(unit) => self.pair.power_on(*unit)?,
+            Action::Freeze(unit, time) => {
+                self.pair.freeze(*unit, true)?;
+                self.thaws.push((Micros::now() + *time, *unit));
+            }
+            Action::Kill(unit, service, signal) => {
+                self.pair.ledger.book().cut(self.last_action);
+                let command = format!("diagnose system process kill {service} {signal}");
+                self.operate(step, *unit, &command, true)?;
+            }
+            Action::Reboot(unit) => self.operate(step, *unit, "execute reboot", true)?,
+            Action::Service(unit, start, service) => {
+                let verb = if *start { "start" } else { "stop" };
+                self.operate(step, *unit, &format!("diagnose system process {verb} {service}"), false)?;
+            }
+            Action::LinkCut(..)
+            | Action::LinkRestore(..)
+            | Action::LinkLoss(..)
+            | Action::LinkDelay(..)
+            | Action::LinkOneway(..) => self.link(action)?,
+            // Refused before the start.
+            Action::Disk(..) | Action::Stress(..) | Action::ClockJump(..) => {}
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, action: &Action) -> Result<(), Stop> {
+        match *action {
+            Action::LinkCut(unit, port) => {
+                self.links_cut[unit][port - 1] = true;
+                self.pair.link(unit, port, false)?;
+            }
+            Action::LinkRestore(unit, port) => {
+                self.links_cut[unit][port - 1] = false;
+                self.pair.link(unit, port, true)?;
+            }
+            Action::LinkLoss(percent, unit, port) => {
+                self.pair.fault(unit, port, |faults| faults.loss_percent = percent);
+            }
+            Action::LinkDelay(delay, unit, port) => {
+                self.pair.fault(unit, port, |faults| faults.delay = delay);
+            }
+            Action::LinkOneway(unit, port) => self.pair.fault(unit, port, |faults| faults.mute = true),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A command on a unit. With `may_die` a missing answer is none of the unit's faults: the command takes away what would answer.
+    fn operate(&mut self, step: &Step, unit: usize, command: &str, may_die: bool) -> Result<(), Stop> {
+        match self.pair.command(unit, command) {
+            Ok(answer) => {
+                (self.tell)(&format!("          {}: {answer}", UNITS[unit]));
+                Ok(())
+            }
+            Err(ConsoleError::Silent { .. }) if may_die => Ok(()),
+            Err(error) => {
+                let why = format!("{}: {error}", UNITS[unit]);
+                Err(Stop::Failed(Failure { line: step.line, text: step.text.clone(), why }))
+            }
+        }
+    }
+
+    /// `Some(what was seen instead)` when the expectation does not hold.
+    fn expect(&mut self, expectation: &Expectation) -> Result<Option<String>, Stop> {
+        let since = self.last_action;
+        Ok(match expectation {
+            Expectation::Mode(unit, mode, within) => {
+                let held = self.wait(since + *within, |pair| mode_of(pair, *unit, since) == Some(*mode))?;
+                (!held).then(|| describe(&self.pair, *unit))
+            }
+            Expectation::Hold(unit, mode, time) => {
+                let end = Micros::now() + *time;
+                let left = self.wait(end, |pair| {
+                    mode_of(pair, *unit, Micros::default()).is_none_or(|seen| seen != *mode)
+                })?;
+                left.then(|| describe(&self.pair, *unit))
+            }
+            Expectation::Vip(unit, within) => {
+                let owns =
+                    |pair: &Pair| pair.vip_owner().is_some_and(|(owner, at)| owner == *unit && at >= since);
+                let held = self.wait(since + *within, owns)?;
+                (!held).then(|| format!("the last to speak for it was {:?}", self.pair.vip_owner()))
+            }
+            Expectation::Event(unit, name, within) => {
+                let mark = self.marks[*unit];
+                let held = self.wait(since + *within, |pair| {
+                    pair.watch(*unit).events(mark).iter().any(|event| event.record.name == *name)
+                })?;
+                (!held).then(|| format!("{} logged no such event since the last action", UNITS[*unit]))
+            }
+            Expectation::Whole(within) => {
+                let held = self.wait(since + *within, |pair| is_whole(pair).is_ok())?;
+                (!held).then(|| is_whole(&self.pair).err().unwrap_or_default())
+            }
+            Expectation::Outage(limit) => {
+                let longest = self.pair.outages.longest(Micros::now());
+                (longest > *limit).then(|| format!("{} ms without a greeting", longest.as_millis()))
+            }
+            Expectation::Stall(limit) => {
+                let longest = Duration::from_millis(self.pair.ledger.summary().stall_ms_max);
+                (longest > *limit).then(|| format!("a 250 took {} ms", longest.as_millis()))
+            }
+            Expectation::Ledger(lost, duplicated) => {
+                let _ = self.pair.drain(DRAIN_WITHIN);
+                self.ledger_judged = true;
+                let mail = self.pair.ledger.summary();
+                (self.tell)(&format!("          {}", describe_mail(&mail)));
+                (mail.lost != *lost || mail.duplicated != *duplicated).then(|| describe_mail(&mail))
+            }
+        })
+    }
+
+    /// Waits until `condition` holds (true) or `end` has come (false), and checks meanwhile what must always hold.
+    fn wait(&mut self, end: Micros, condition: impl Fn(&Pair) -> bool) -> Result<bool, Stop> {
+        loop {
+            self.tick()?;
+            if condition(&self.pair) {
+                return Ok(true);
+            }
+            if Micros::now() >= end {
+                return Ok(false);
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    fn tick(&mut self) -> Result<(), Stop> {
+        let now = Micros::now();
+        self.pair.notice_power_off()?;
+        for (_, unit) in self.thaws.extract_if(.., |(due, _)| *due <= now) {
+            self.pair.freeze(unit, false)?;
+            self.tolerate_until = now + THAW_GRACE;
+        }
+        // In a partition and just after a freeze, a unit cannot know yet that it was replaced: another data generation.
+        let parted = (2..4).all(|port| self.links_cut.iter().any(|unit| unit[port]));
+        if parted || !self.thaws.is_empty() || now < self.tolerate_until {
+            return Ok(());
+        }
+        let [a, b] = [0, 1].map(|unit| self.pair.watch(unit).samples());
+        match Invariants::both_promoted(&a, &b) {
+            None => Ok(()),
+            Some(why) => Err(always("never two units with promoted volumes", why)),
+        }
+    }
+
+    fn last_checks(&mut self) -> Result<(), Stop> {
+        for (_, unit) in std::mem::take(&mut self.thaws) {
+            self.pair.freeze(unit, false)?;
+        }
+        let is_primary =
+            |pair: &Pair, unit| mode_of(pair, unit, Micros::default()) == Some(EffectiveMode::Primary);
+        let some_primary = |pair: &Pair| (0..2).any(|unit| is_primary(pair, unit));
+        if can_have_primary(&self.pair) && !self.wait(Micros::now() + PRIMARY_WITHIN, some_primary)? {
+            let why = format!("a is {}; b is {}", describe(&self.pair, 0), describe(&self.pair, 1));
+            return Err(always("a primary exists at the end if one can", why));
+        }
+        if self.had_load && !self.ledger_judged && some_primary(&self.pair) {
+            let _ = self.pair.drain(DRAIN_WITHIN);
+            let mail = self.pair.ledger.summary();
+            if mail.lost > 0 {
+                return Err(always("never a lost acknowledged message", describe_mail(&mail)));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn always(check: &str, why: String) -> Stop {
+    Stop::Failed(Failure { line: 0, text: check.to_owned(), why })
+}
+
+fn mode_of(pair: &Pair, unit: usize, since: Micros) -> Option<EffectiveMode> {
+    pair.watch(unit).status(since).map(|status| status.effective)
+}
+
+fn can_have_primary(pair: &Pair) -> bool {
+    let powered = (0..2).filter(|unit| pair.is_powered(*unit)).count();
+    let current = |unit: usize| {
+        pair.watch(unit).status(Micros::default()).is_some_and(|status| {
+            !status.volumes.is_empty()
+                && status.volumes.iter().all(|volume| volume.local == DiskState::UpToDate)
+        })
+    };
+    powered == 2 || (0..2).any(|unit| pair.is_powered(unit) && current(unit))
+}
+
+fn describe(pair: &Pair, unit: usize) -> String {
+    match pair.watch(unit).status(Micros::default()) {
+        Some(status) => format!("{} is {} ({})", UNITS[unit], status.effective, status.why),
+        None => format!("{} gives no status", UNITS[unit]),
+    }
+}
+
+fn describe_mail(mail: &Summary) -> String {
+    format!(
+        "acknowledged {}, delivered {}, lost {}, duplicated {}, in flight {}",
+        mail.acknowledged, mail.delivered, mail.lost, mail.duplicated, mail.in_flight
+    )
+}
