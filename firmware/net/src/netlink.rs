@@ -100,7 +100,7 @@ impl Message {
     }
 
     fn set_length(&mut self) {
-        let length = u32::try_from(self.length).expect("MESSAGE_BYTES_MAX fits");
+        let length = u32::try_from(self.length).expect("MESSAGE_BYTES_MAX fits into 32 bits");
         self.bytes[..4].copy_from_slice(&length.to_ne_bytes());
     }
 
