@@ -23,15 +23,6 @@ pub enum Slot {
 }
 
 impl Slot {
-    /// The letter as text.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::A => "A",
-            Self::B => "B",
-        }
-    }
-
     /// The letter.
     #[must_use]
     pub fn letter(self) -> char {

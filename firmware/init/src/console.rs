@@ -26,7 +26,7 @@ pub fn say(text: &str) {
     line.push('\n');
     let kmsg = std::fs::OpenOptions::new().write(true).open("/dev/kmsg");
     if kmsg.and_then(|mut file| file.write_all(line.as_bytes())).is_err() {
-        let _ = std::io::stderr().write_all(line[3..].as_bytes());
+        let _ = std::io::stderr().write_all(&line.as_bytes()[3..]);
     }
 }
 

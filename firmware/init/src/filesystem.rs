@@ -15,6 +15,8 @@ use std::process::{Command, Stdio};
 const MAGIC_AT: usize = 1024 + 56;
 /// The ext2/3/4 magic number.
 const MAGIC: [u8; 2] = [0x53, 0xef];
+/// Read at a time, bytes: PID 1 stays small.
+const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Why a file system is not mounted.
 #[derive(Debug, thiserror::Error)]
@@ -82,15 +84,21 @@ pub enum Content {
 }
 
 /// Judges the first MiB of a partition.
-#[must_use]
-pub fn content(start: &[u8]) -> Content {
-    if start.get(MAGIC_AT..MAGIC_AT + 2) == Some(&MAGIC) {
-        Content::Ext
-    } else if start.iter().all(|byte| *byte == 0) {
-        Content::Zero
-    } else {
-        Content::Foreign
+///
+/// # Errors
+/// When it cannot be read.
+pub fn content(partition: &File) -> io::Result<Content> {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    for at in (0..MIB).step_by(CHUNK_BYTES) {
+        partition.read_exact_at(&mut chunk, at)?;
+        if at == 0 && chunk[MAGIC_AT..MAGIC_AT + 2] == MAGIC {
+            return Ok(Content::Ext);
+        }
+        if chunk.iter().any(|byte| *byte != 0) {
+            return Ok(Content::Foreign);
+        }
     }
+    Ok(Content::Zero)
 }
 
 /// Mounts partition `name` at `target`, making the file system if it never had one.
@@ -108,9 +116,7 @@ pub fn provide(
     let unfinished = partition::unfinished(disk, sector_bytes).unwrap_or_default();
     let is_new = unfinished.iter().any(|other| other == name);
     let read = |source| FileSystemError::Read { name, source };
-    let mut start = vec![0; usize::try_from(MIB).map_err(|e| read(io::Error::other(e)))?];
-    File::open(&node).and_then(|file| file.read_exact_at(&mut start, 0)).map_err(read)?;
-    match content(&start) {
+    match File::open(&node).and_then(|file| content(&file)).map_err(read)? {
         Content::Ext if !is_new => {}
         Content::Foreign if !is_new => return Err(FileSystemError::Foreign { name }),
         _ => {
@@ -170,12 +176,17 @@ mod tests {
 
     #[test]
     fn contents() {
-        let mut start = vec![0; 4096];
-        assert_eq!(content(&start), Content::Zero);
-        start[MAGIC_AT..MAGIC_AT + 2].copy_from_slice(&MAGIC);
-        assert_eq!(content(&start), Content::Ext);
-        start[MAGIC_AT] = 1;
-        assert_eq!(content(&start), Content::Foreign);
-        assert_eq!(content(&[1]), Content::Foreign);
+        let file = tempfile::tempfile().expect("scratch file");
+        let put = |bytes: &[u8], at: usize| {
+            file.write_all_at(bytes, u64::try_from(at).expect("small")).expect("writes");
+            content(&file)
+        };
+        file.set_len(2 * MIB).expect("grows");
+        assert_eq!(content(&file).expect("reads"), Content::Zero);
+        assert_eq!(put(&[1], 1 << 20).expect("reads"), Content::Zero, "behind the first MiB");
+        assert_eq!(put(&[1], (1 << 20) - 1).expect("reads"), Content::Foreign);
+        assert_eq!(put(&MAGIC, MAGIC_AT).expect("reads"), Content::Ext);
+        file.set_len(512).expect("shrinks");
+        assert!(content(&file).is_err());
     }
 }

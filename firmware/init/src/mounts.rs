@@ -46,7 +46,11 @@ pub fn ensure(
 pub fn kernel_trees() -> Result<(), MountError> {
     ensure("devtmpfs", "dev", "/dev", MountFlags::NOSUID, "mode=0755")?;
     ensure("proc", "proc", "/proc", DATA, "")?;
-    ensure("sysfs", "sys", "/sys", DATA, "")
+    ensure("sysfs", "sys", "/sys", DATA, "")?;
+    // Loading modules, mounting and renaming wait for RCU again and again: 20 ms each on an idle box, which a boot and a
+    // takeover are made of. An appliance has no latency of other work to protect. Not critical if refused.
+    let _ = std::fs::write("/sys/kernel/rcu_expedited", "1\n");
+    Ok(())
 }
 
 /// Unmounts; a busy one is detached, so that the file system below is at least flushed by the final sync.

@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
 
 /// Ring in memory, bytes a generation.
 const RING_BYTES_MAX: u64 = 256 * 1024;
@@ -16,6 +17,10 @@ const LOG_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const LINES_MAX: usize = 256;
 /// Longest line, bytes; the rest of a longer one becomes further lines.
 pub const LINE_BYTES_MAX: usize = 1024;
+/// Longest wait for the last lines.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
+/// Between two looks at the writer.
+const CLOSE_LOOK: Duration = Duration::from_millis(5);
 /// Stack of the writer; it calls only the file system.
 const STACK_BYTES: usize = 64 * 1024;
 
@@ -106,6 +111,7 @@ impl BoundedLog {
 #[derive(Debug)]
 pub struct Output {
     lines: Option<SyncSender<String>>,
+    writer: Option<JoinHandle<()>>,
     dropped: u64,
 }
 
@@ -116,14 +122,29 @@ impl Output {
     pub fn start(durable: bool) -> Self {
         let (sender, receiver) = sync_channel(LINES_MAX);
         let thread = std::thread::Builder::new().name("log".into()).stack_size(STACK_BYTES);
-        let lines = match thread.spawn(move || write_all(&receiver, durable)) {
-            Ok(_) => Some(sender),
+        match thread.spawn(move || write_all(&receiver, durable)) {
+            Ok(writer) => Self { lines: Some(sender), writer: Some(writer), dropped: 0 },
             Err(error) => {
                 crate::console::say(&format!("no log writer: {error}"));
-                None
+                Self { lines: None, writer: None, dropped: 0 }
             }
-        };
-        Self { lines, dropped: 0 }
+        }
+    }
+
+    /// Ends the writer, so that the log partition can be unmounted. A writer that hangs is left behind.
+    pub fn close(&mut self) {
+        self.lines = None;
+        let until = crate::console::now() + CLOSE_TIME;
+        while let Some(writer) =
+            self.writer.take_if(|writer| writer.is_finished() || crate::console::now() < until)
+        {
+            if writer.is_finished() {
+                let _ = writer.join();
+                return;
+            }
+            self.writer = Some(writer);
+            crate::console::pause(CLOSE_LOOK);
+        }
     }
 
     /// One line of `service`. A prefix `<0>` to `<3>` (as systemd and the kernel have it) shows it on the console too.

@@ -17,6 +17,9 @@ pub const BY_LABEL: &str = "/dev/disk/by-partlabel";
 /// leaves to the partition's type.
 const UNFINISHED: u64 = 1 << 48;
 
+/// Written at a time, bytes: PID 1 stays small.
+const CHUNK_BYTES: usize = 64 * 1024;
+
 /// Why the table was not read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum PartitionError {
@@ -185,9 +188,14 @@ fn used(gpt: &gpt::GptDisk<File>) -> impl Iterator<Item = (u32, &gpt::partition:
 
 /// Zeroes the first and the last MiB: no old file system and no old replication metadata shows through.
 fn zero_edges(file: &File, start: u64, bytes: u64) -> io::Result<()> {
-    let zeroes = vec![0; usize::try_from(MIB).map_err(io::Error::other)?];
-    file.write_all_at(&zeroes, start)?;
-    file.write_all_at(&zeroes, start + bytes.saturating_sub(MIB))
+    let zeroes = vec![0; CHUNK_BYTES];
+    let step = u64::try_from(CHUNK_BYTES).map_err(io::Error::other)?;
+    for edge in [start, start + bytes.saturating_sub(MIB)] {
+        for at in (edge..edge + MIB).step_by(CHUNK_BYTES) {
+            file.write_all_at(&zeroes[..usize::try_from(step.min(edge + MIB - at)).unwrap_or(0)], at)?;
+        }
+    }
+    Ok(())
 }
 
 /// `struct blkpg_partition` of linux/blkpg.h.

@@ -407,9 +407,16 @@ impl Runner {
         let step = progress.next(now(), |index| supervisor.state(index) == State::Stopped);
         self.end = Some((kind, progress));
         match step {
-            shutdown::Step::Stop(index) => self.handle(Event::Stop(index)),
+            shutdown::Step::Stop(index) => {
+                self.handle(Event::Stop(index));
+                self.advance_shutdown();
+            }
             shutdown::Step::Wait => {}
-            shutdown::Step::Finish => shutdown::finish(kind, self.watchdog.as_mut()),
+            shutdown::Step::Finish => {
+                say(&format!("services stopped at {:.2} s", now().as_secs_f64()));
+                self.output.close();
+                shutdown::finish(kind, self.watchdog.as_mut());
+            }
         }
     }
 }

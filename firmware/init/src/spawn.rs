@@ -76,6 +76,8 @@ pub fn execute(service: &Service, terminals: &Terminals) -> Result<(u32, Option<
     // and takes no lock.
     unsafe {
         command.pre_exec(move || {
+            // PID 1 takes its signals from a descriptor and has them blocked; a service must not inherit that.
+            nix::sys::signal::SigSet::empty().thread_set_mask()?;
             rustix::process::setsid()?;
             if takes_terminal {
                 // A terminal of an earlier session that did not end well is taken over (argument 1).
