@@ -82,6 +82,7 @@ impl Ha {
         self.choose_link();
         if self.is_connected() {
             self.link.tries = 0;
+            self.link.lost_at = self.now() + LOST;
         }
         if self.plan.is_some() || self.running.is_some() {
             return;
@@ -191,7 +192,7 @@ impl Ha {
         let stopped = agreed && !self.is_connected() && self.volumes.iter().any(is_stopped);
         let again = (stopped || self.link.failed) && self.is_due(self.link.retry_at);
         // Both try and never meet: one of them may try elsewhere. Asking once more costs nothing.
-        let lost = agreed && !self.is_connected() && self.is_due(self.link.lost_at);
+        let lost = agreed && !stopped && !self.is_connected() && self.is_due(self.link.lost_at);
         if !self.link.cut && !again && !lost {
             return None;
         }

@@ -61,8 +61,9 @@ pub struct World {
     pub notes: [Vec<Note>; 2],
     handles: u64,
     pub diverged: bool,
-    /// A kernel stood still: for that time it looks dead by every proof there is.
-    pub frozen: bool,
+    /// A kernel stood still and looked dead by every proof there is, or a unit was cut off from everything and saw the
+    /// service network again only when its peer had died: the copies may diverge, and nothing may be discarded.
+    pub excused: bool,
 }
 
 impl World {
@@ -88,7 +89,7 @@ impl World {
             notes: [Vec::new(), Vec::new()],
             handles: 0,
             diverged: false,
-            frozen: false,
+            excused: false,
         }
     }
 
@@ -147,7 +148,7 @@ impl World {
             }
             Fault::Loss(percent) => self.loss_percent = percent,
             Fault::Freeze(i, time) => {
-                self.frozen = true;
+                self.excused = true;
                 self.units[i].frozen_until = self.now + time;
             }
             Fault::ClockAhead(i, by) => self.units[i].clock_ahead += by,
@@ -495,6 +496,8 @@ impl World {
     }
 
     fn check(&mut self) {
+        let cut = !(0..LINKS).any(|link| self.passes(0, link) || self.passes(1, link));
+        self.excused |= cut && self.units.iter().any(|unit| unit.powered && !unit.service_up);
         let [a, b] = &self.units;
         let both = a.live.promoted && b.live.promoted;
         if both && self.connected_on.is_some() {
@@ -536,7 +539,7 @@ impl World {
         }
         self.run(time);
         let primaries = self.units.iter().filter(|unit| unit.serves(self.now)).count();
-        if self.diverged && self.frozen {
+        if self.diverged && self.excused {
             self.check_nothing_is_discarded();
             return;
         }
