@@ -1,5 +1,6 @@
 //! `cargo xtask`: every build, test and release verb of the project. Stays thin: work is done in the modules.
 
+#![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "a tool runs programs and measures time")]
 
 mod hostdeps;

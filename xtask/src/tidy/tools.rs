@@ -64,6 +64,7 @@ pub(crate) fn clippy(root: &Path) -> anyhow::Result<Vec<Finding>> {
         "--quiet",
         "--workspace",
         "--all-targets",
+        "--keep-going",
         "--message-format",
         "short",
         "--",
