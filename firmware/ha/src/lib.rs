@@ -227,7 +227,8 @@ impl Ha {
             }
             Event::Tick => {}
             Event::Heartbeat { link, from, rebooted, report } => {
-                if from == self.settings.unit {
+                // The shell feeds neither; a unit that hears itself, or on a link it does not have, learns nothing.
+                if from == self.settings.unit || !self.settings.links[link.index()] {
                     return;
                 }
                 if rebooted {
@@ -245,9 +246,8 @@ impl Ha {
             Event::VipsProbed(answer) => self.vips_probed(answer),
             Event::VipContested { by_peer } => self.vip_contested(by_peer),
             Event::Volumes(volumes) => {
-                if !core::mem::replace(&mut self.volumes_known, true) {
-                    self.adopt_volumes(&volumes);
-                }
+                let first = !core::mem::replace(&mut self.volumes_known, true);
+                self.adopt_volumes(first, &volumes);
                 self.volumes = volumes;
                 self.fence.volumes_told(now);
             }

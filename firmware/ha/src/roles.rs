@@ -89,12 +89,16 @@ impl Ha {
         }
     }
 
-    /// The first look at the volumes: a promoted one means that only the supervisor was restarted.
-    pub(crate) fn adopt_volumes(&mut self, volumes: &[VolumeReport; twinpost_types::VOLUMES]) {
-        if volumes.iter().any(|volume| volume.promoted) {
+    /// Volumes that are promoted before this unit ever began a plan: only the supervisor was restarted. They may be told a
+    /// little after the first look.
+    pub(crate) fn adopt_volumes(&mut self, first: bool, volumes: &[VolumeReport; twinpost_types::VOLUMES]) {
+        let untouched = self.timeline.is_none() && self.effective == EffectiveMode::Off;
+        if untouched && volumes.iter().any(|volume| volume.promoted) {
             self.held = crate::plan::Held::ALL;
         }
-        self.link.adopt(volumes.iter().all(|volume| volume.replication.is_connected()));
+        if first {
+            self.link.adopt(volumes.iter().all(|volume| volume.replication.is_connected()));
+        }
     }
 
     fn decide_boot(&mut self) -> Option<Stay> {

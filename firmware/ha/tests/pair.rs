@@ -5,7 +5,7 @@ mod world;
 
 use proptest::prelude::*;
 use twinpost_ha::{Command, Note, Step};
-use twinpost_types::EffectiveMode;
+use twinpost_types::{EffectiveMode, OnFailure};
 use world::{Fault, World};
 
 const SECOND: u64 = 1_000_000;
@@ -239,9 +239,16 @@ proptest! {
     #[test]
     fn any_story_ends_well(
         seed in any::<u32>(),
+        fast_detect in prop::bool::weighted(0.8),
+        third_party in prop::bool::weighted(0.8),
+        restore_role in prop::bool::weighted(0.2),
         story in prop::collection::vec((0..25_000_000u64, any_fault()), 1..24),
     ) {
-        let mut world = World::in_sync(u64::from(seed));
+        let mut world = World::in_sync_with(u64::from(seed), |settings| {
+            settings.fast_detect = fast_detect;
+            settings.third_party = third_party;
+            settings.on_failure = if restore_role { OnFailure::RestoreRole } else { OnFailure::BecomeSecondary };
+        });
         for (pause, fault) in story {
             world.apply(fault);
             world.run(pause.max(1));
