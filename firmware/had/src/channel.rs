@@ -5,7 +5,7 @@ use rustix::fd::{AsFd, BorrowedFd};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// The sending side; cheap to clone.
 pub struct Sender<T> {
@@ -79,10 +79,7 @@ impl<T> Inbox<T> {
     /// The next message; `None` when there is none now.
     #[must_use]
     pub fn next(&self) -> Option<T> {
-        match self.queue.try_recv() {
-            Ok(message) => Some(message),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        self.queue.try_recv().ok()
     }
 }
 

@@ -67,10 +67,10 @@ pub async fn addresses(config: &Config, shared: &Shared) {
             shared.alarm(&format!("address-{name}"), &format!("{name} is not usable as configured: {why}"));
         }
     }
-    if let Some(gateway) = config.gateway() {
-        if let Err(error) = addresses.default_route(gateway).await {
-            shared.alarm("route", &format!("no default route through {gateway}: {}", chain(&error)));
-        }
+    if let Some(gateway) = config.gateway()
+        && let Err(error) = addresses.default_route(gateway).await
+    {
+        shared.alarm("route", &format!("no default route through {gateway}: {}", chain(&error)));
     }
 }
 

@@ -26,6 +26,7 @@ mod heartbeat;
 mod host;
 mod main_unit;
 mod minder;
+mod network;
 mod provision;
 mod shared;
 mod start;

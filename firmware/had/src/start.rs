@@ -3,12 +3,12 @@
 
 use crate::channel::{self, Inbox};
 use crate::executor::Executor;
-use crate::heartbeat::{Heartbeat, Identity, Input, LinkSetup, Links, Neighbours, Output, ServiceSetup};
+use crate::heartbeat::{Heartbeat, Identity, Input, LinkSetup, Links, Neighbours, Output};
 use crate::main_unit::Unit;
+use crate::network::{endpoints, leased_vips, link_setup, service_setup, unit_id};
 use crate::provision::{self, chain};
 use crate::shared::Shared;
 use crate::{face, host, minder, tasks};
-use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -17,15 +17,14 @@ use twinpost_alert::EventLog;
 use twinpost_config::Config;
 use twinpost_ha::{Event, Ha, Settings};
 use twinpost_mail::{Mail, MailPaths};
-use twinpost_net::announce::Announcer;
-use twinpost_net::lease::{LeaseKeeper, Pulse, Vip};
-use twinpost_net::links::{Carrier, LinkWatch};
-use twinpost_net::raw::{Filter, RawSocket, UdpSink};
-use twinpost_net::{Port, rt};
-use twinpost_storage::drbd::{Drbd, Endpoint};
+use twinpost_net::lease::{LeaseKeeper, Pulse};
+use twinpost_net::links::LinkWatch;
+use twinpost_net::raw::UdpSink;
+use twinpost_net::rt;
+use twinpost_storage::drbd::Drbd;
 use twinpost_storage::durable::Store;
 use twinpost_types::{
-    BootId, ConfiguredMode, Epoch, LINKS, LinkId, ServiceAddress, UnitId, VIPS_MAX, Version, VolumeId,
+    BootId, ConfiguredMode, Epoch, LINKS, LinkId, ServiceAddress, UnitId, Version, VolumeId,
 };
 use twinpost_wire::{Keys, Session};
 
@@ -199,23 +198,11 @@ fn start_heartbeat(
             .alarm("epoch", &format!("the stored epoch cannot be read, counting from 0: {}", chain(&error)));
         None
     });
-    let keys = match Keys::derive(config.ha().password.expose(), GROUP) {
-        Ok(keys) => keys,
-        Err(error) => {
-            shared.alarm("keys", &format!("no heartbeat: the key cannot be derived: {error:?}"));
-            return Ok(None);
-        }
-    };
+    let Some((keys, watch)) = keys_and_carriers(config, shared) else { return Ok(None) };
     let session = Session::new(keys, id, BootId(rt::random_u128()), rt::random_u64());
     let port = config.ha().base_port;
+    // Without it the peer's kernel is told that nobody listens, which it ignores.
     let sink = UdpSink::open(port).ok();
-    let watch = match LinkWatch::open() {
-        Ok(watch) => watch,
-        Err(error) => {
-            shared.alarm("carrier", &format!("no heartbeat: carriers cannot be watched: {}", chain(&error)));
-            return Ok(None);
-        }
-    };
     let identity = Identity {
         config_revision: revision,
         config_checksum: twinpost_config::synchronised_checksum(config),
@@ -235,7 +222,24 @@ fn start_heartbeat(
         pulse,
     };
     let started = Event::Started { epoch: epoch.unwrap_or(Epoch(0)) };
-    let for_thread = Arc::clone(shared);
+    spawn(heartbeat, started, Arc::clone(shared))?;
+    Ok(sink)
+}
+
+/// What the heartbeat cannot do without. The key is derived before memory is locked: it needs 8 MiB once.
+fn keys_and_carriers(config: &Config, shared: &Shared) -> Option<(Keys, LinkWatch)> {
+    let keys = Keys::derive(config.ha().password.expose(), GROUP);
+    let keys = keys.map_err(|error| {
+        shared.alarm("keys", &format!("no heartbeat: the key cannot be derived: {error:?}"))
+    });
+    let watch = LinkWatch::open();
+    let watch = watch.map_err(|error| {
+        shared.alarm("carrier", &format!("no heartbeat: carriers cannot be watched: {}", chain(&error)))
+    });
+    Some((keys.ok()?, watch.ok()?))
+}
+
+fn spawn(heartbeat: Heartbeat, started: Event, shared: Arc<Shared>) -> Result<(), StartError> {
     let thread = move || {
         let realtime = rt::become_realtime(rt::Priority::Heartbeat).and_then(|()| rt::lock_memory());
         if let Err(error) = realtime {
@@ -243,14 +247,17 @@ fn start_heartbeat(
                 "the heartbeat runs without real-time priority and may be late under load: {}",
                 chain(&error)
             );
-            for_thread.alarm("realtime", &text);
+            shared.alarm("realtime", &text);
         }
-        drop(for_thread);
+        drop(shared);
         rt::touch_stack();
         heartbeat.run(started);
     };
-    std::thread::Builder::new().name("heartbeat".to_string()).spawn(thread).map_err(StartError::Thread)?;
-    Ok(sink)
+    std::thread::Builder::new()
+        .name("heartbeat".to_string())
+        .spawn(thread)
+        .map(drop)
+        .map_err(StartError::Thread)
 }
 
 fn settings(config: &Config, unit: UnitId, links: &[Option<LinkSetup>; LINKS]) -> Settings {
@@ -268,85 +275,6 @@ fn settings(config: &Config, unit: UnitId, links: &[Option<LinkSetup>; LINKS]) -
         third_party: config.gateway().is_some(),
         max_role_changes: ha.max_role_changes,
     }
-}
-
-fn link_setup(config: &Config, link: LinkId, shared: &Shared) -> Option<LinkSetup> {
-    let heartbeat = config.heartbeat(link)?;
-    let open = || -> Result<LinkSetup, String> {
-        let port = Port::find(heartbeat.port.as_str()).map_err(|e| chain(&e))?;
-        let filter = Filter::Heartbeat { port: config.ha().base_port };
-        Ok(LinkSetup {
-            socket: RawSocket::open(&port, filter).map_err(|e| chain(&e))?,
-            carrier: Carrier::open(port.name()).map_err(|e| chain(&e))?,
-            mac: port.mac,
-            ip: heartbeat.ip.address(),
-            peer: heartbeat.peer,
-        })
-    };
-    let opened = open();
-    if let Err(why) = &opened {
-        shared.alarm(
-            &format!("link-{}", link.index()),
-            &format!("{link} on {} is not usable: {why}", heartbeat.port),
-        );
-    }
-    opened.ok()
-}
-
-fn service_setup(config: &Config, shared: &Shared) -> Option<ServiceSetup> {
-    let name = config.service_port()?;
-    let ip = config.interface(name.as_str())?;
-    let vips: heapless::Vec<Ipv4Addr, VIPS_MAX> =
-        config.vips().map(|vip| vip.address.address()).take(VIPS_MAX).collect();
-    let open = || -> Result<ServiceSetup, String> {
-        let port = Port::find(name.as_str()).map_err(|e| chain(&e))?;
-        Ok(ServiceSetup {
-            socket: RawSocket::open(&port, Filter::Arp).map_err(|e| chain(&e))?,
-            carrier: Carrier::open(port.name()).map_err(|e| chain(&e))?,
-            announcer: Announcer::new(&port, &vips),
-            own: ServiceAddress { ipv4: ip.address().octets(), mac: port.mac },
-            gateway: config.gateway(),
-            vips,
-        })
-    };
-    let opened = open();
-    if let Err(why) = &opened {
-        shared.alarm("service-port", &format!("the service port {name} is not usable: {why}"));
-    }
-    opened.ok()
-}
-
-/// Virtual IPs in the words of the lease.
-fn leased_vips(config: &Config, shared: &Shared) -> Vec<Vip> {
-    let one = |vip: &twinpost_config::Vip| -> Option<Vip> {
-        let port = Port::find(vip.port.as_str()).ok()?;
-        let own = config.interface(vip.port.as_str()).unwrap_or(vip.address);
-        Some(Vip::beside(&port, host::cidr(own)?, host::cidr(vip.address)?))
-    };
-    let wanted = config.vips().count();
-    let vips: Vec<Vip> = config.vips().filter_map(|vip| one(&vip)).collect();
-    if vips.len() != wanted {
-        shared.alarm(
-            "virtual-ip",
-            "a virtual IP cannot be claimed because its port is missing; check config system ha",
-        );
-    }
-    vips
-}
-
-/// Where replication of both volumes runs on this link (`spec/ha.md` section 2, `hb-base-port`).
-fn endpoints(config: &Config, link: LinkId) -> Option<[Endpoint; 2]> {
-    let heartbeat = config.heartbeat(link)?;
-    let base = config.ha().base_port;
-    let at = |port| Endpoint { local: heartbeat.ip.address(), peer: heartbeat.peer, port };
-    Some([at(base + 3), at(base + 2)])
-}
-
-/// The unit's number: the MAC address of port1, or of the first port there is.
-fn unit_id(config: &Config) -> UnitId {
-    let mac =
-        config.ports().iter().find_map(|port| Port::find(port.as_str()).ok()).map_or([0; 6], |port| port.mac);
-    UnitId(mac.iter().fold(0, |id, byte| id << 8 | u64::from(*byte)))
 }
 
 fn firmware() -> Version {

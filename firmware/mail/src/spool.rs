@@ -68,10 +68,9 @@ pub fn count() -> u64 {
 }
 
 fn folder(path: &Path, user: u32, group: u32, mode: u32) -> io::Result<()> {
-    if let Err(error) = std::fs::create_dir(path) {
-        if error.kind() != io::ErrorKind::AlreadyExists {
-            return Err(error);
-        }
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
     }
     chown(path, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))?;
     Ok(chmod(path, Mode::from_raw_mode(mode))?)
