@@ -82,7 +82,6 @@ pub fn run(settings: &DemoSettings, face: &mut dyn Face) -> Result<Report, DemoE
         Err(error) => return Err(stuck(&pair, began, "start", error.to_string())),
     };
     face.say(&format!("the pair is whole {:.1} s after power-on", zero.since(began).as_secs_f64()));
-    say_readiness(&pair, face);
     let order = LoadOrder { rate: settings.rate, size: 4096, to: Destination::Relay };
     pair.load.set(Some(order));
     face.say(&format!("mail flows at {} messages/s through the virtual IP to the next hop", settings.rate));
@@ -115,6 +114,7 @@ pub fn run(settings: &DemoSettings, face: &mut dyn Face) -> Result<Report, DemoE
     }
     face.say("the pair is whole again: a is SECONDARY, b is PRIMARY");
     let outage = pair.outages.longest(Micros::now());
+    say_readiness(&pair, face);
     face.say("the load stops; waiting for the queue to drain");
     pair.load.set(None);
     face.look(&pair);

@@ -13,11 +13,11 @@ use std::time::Duration;
 /// SMTP (RFC 5321).
 const PORT: u16 = 25;
 /// Sessions that move at once.
-const LIVELY_MAX: usize = 8;
+const LIVELY_MAX: usize = 6;
 /// All sessions, those included that hang on a unit that died.
-const SESSIONS_MAX: usize = 48;
-/// A session without progress for this long no longer counts as lively.
-const HANGING_AFTER: Duration = Duration::from_secs(1);
+const SESSIONS_MAX: usize = 16;
+/// A session without progress for this long no longer counts as lively. An emulated unit that is busy takes seconds.
+const HANGING_AFTER: Duration = Duration::from_secs(3);
 /// A session without progress for this long is given up.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
 /// A connection that is not there after this long is given up; the next attempt follows at once.

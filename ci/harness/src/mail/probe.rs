@@ -12,15 +12,22 @@ use std::time::Duration;
 /// SMTP.
 const PORT: u16 = 25;
 /// Time between probes while the service answers.
-const CALM_EVERY: Duration = Duration::from_millis(250);
+const CALM_EVERY: Duration = Duration::from_millis(300);
 /// Time between probes while it does not.
 const ALARMED_EVERY: Duration = Duration::from_millis(50);
 /// An answer that takes longer alarms.
 const LATE_AFTER: Duration = Duration::from_millis(150);
-/// A probe is given up after this long.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
-/// Probes that may wait for a greeting on an open connection, so that a slow unit is not buried.
+/// A probe whose connection is not there after this long is given up.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// A probe that is connected and gets no greeting is given up after this long. Each costs the unit a process: giving up early
+/// would only make more of them.
+const GREETING_WITHIN: Duration = Duration::from_secs(20);
+/// Young probes that may wait for a greeting on an open connection, so that a slow unit is not buried.
 const GREETINGS_MAX: usize = 3;
+/// A waiting probe is young for this long. An older one may hang on a unit that died: it must not keep new ones back.
+const YOUNG: Duration = Duration::from_secs(3);
+/// Probes under way at most, the old ones included.
+const ATTEMPTS_MAX: usize = 100;
 
 /// What the probe has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,8 +105,12 @@ impl Probe {
     fn begin(&mut self, now: Micros, net: &mut Net<'_>) {
         let late = self.attempts.iter().any(|(_, began)| now.since(*began) > LATE_AFTER);
         let every = if late || self.failed { ALARMED_EVERY } else { CALM_EVERY };
-        let greetings = self.attempts.iter().filter(|(connection, _)| connection.is_established(net)).count();
-        if now.since(self.began) >= every && greetings < GREETINGS_MAX {
+        let waits = |(connection, began): &&(Connection, Micros)| {
+            connection.is_established(net) && now.since(*began) < YOUNG
+        };
+        let greetings = self.attempts.iter().filter(waits).count();
+        let room = greetings < GREETINGS_MAX && self.attempts.len() < ATTEMPTS_MAX;
+        if now.since(self.began) >= every && room {
             self.attempts.push((Connection::connect(net, self.target, PORT), now));
             self.began = now;
         }
@@ -111,7 +122,8 @@ impl Probe {
             let (connection, began) = &mut self.attempts[index];
             connection.pump(net);
             let greeted = connection.line().is_some_and(|line| line.starts_with(b"220"));
-            let over = connection.is_over(net) || now.since(*began) > GIVE_UP_AFTER;
+            let limit = if connection.is_established(net) { GREETING_WITHIN } else { CONNECT_WITHIN };
+            let over = connection.is_over(net) || now.since(*began) > limit;
             if !greeted && !over {
                 index += 1;
                 continue;
