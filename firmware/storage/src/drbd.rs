@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
-use twinpost_types::{VOLUMES, VolumeId, VolumeReport};
+use twinpost_types::{DiskState, Replication, VOLUMES, VolumeId, VolumeReport};
 
 /// Limit of a call that only talks to the kernel. Such calls take below 0.1 s under emulation.
 const CALL: Duration = Duration::from_secs(5);
@@ -28,6 +28,8 @@ const PROMOTE: Duration = Duration::from_secs(30);
 const DISCONNECT: Duration = Duration::from_secs(10);
 /// Limit of writing metadata: a bitmap of 32 KiB a GiB.
 const CREATE: Duration = Duration::from_secs(60);
+/// Where the tools put their lock files; they do not make the folder.
+const LOCKS: &str = "/var/lock";
 /// Longest shared secret that DRBD takes, bytes (SHARED_SECRET_MAX is 64 with the terminating zero).
 pub const SECRET_BYTES_MAX: usize = 63;
 
@@ -123,6 +125,8 @@ impl Drbd {
             None => return Err(PrepareError::Foreign { volume: volume.name(), device }),
         };
         self.shared.blank[volume.index()].store(blank, Ordering::Relaxed);
+        // A tool that misses it says so by itself.
+        let _ = std::fs::create_dir_all(LOCKS);
         let arguments = Arguments::new(volume);
         if self.is_attached(volume).await? {
             return Ok(Prepared { created: false });
@@ -219,7 +223,11 @@ impl Drbd {
     pub async fn initialise_pair(&self, volume: VolumeId) -> Result<(), CommandError> {
         let what = format!("declaring both copies of volume {} equal", volume.name());
         let report = self.status().await?[volume.index()];
-        if !report.fresh || report.replication != twinpost_types::Replication::Connected {
+        if (report.local, report.peer) == (DiskState::UpToDate, DiskState::UpToDate) {
+            // Done before, perhaps by an attempt that did not get as far as the other volume.
+            return Ok(());
+        }
+        if !report.fresh || report.replication != Replication::Connected {
             let complaint = format!("the volume is not both fresh and connected ({report:?})");
             return Err(CommandError::Refused { what, code: 0, complaint });
         }
@@ -255,7 +263,7 @@ impl Drbd {
             let index = volume.index();
             let shared = &self.shared;
             let report = state.report(volume, shared.wanted[index].load(Ordering::Relaxed));
-            if report.replication == twinpost_types::Replication::SyncTarget {
+            if report.replication == Replication::SyncTarget {
                 shared.blank[index].store(false, Ordering::Relaxed);
             }
             let blank = shared.blank[index].load(Ordering::Relaxed);
@@ -267,7 +275,7 @@ impl Drbd {
 
     /// True while the data generation is the one that new metadata starts with.
     async fn just_created(&self, volume: VolumeId, report: &VolumeReport) -> bool {
-        if report.local != twinpost_types::DiskState::Inconsistent {
+        if report.local != DiskState::Inconsistent {
             return false;
         }
         let arguments = Arguments::new(volume).verb("get-gi");
@@ -289,7 +297,13 @@ impl Drbd {
             return Ok(());
         }
         // Not known, or DRBD dropped it by itself: ask what there is.
-        let outcome = self.setup(&Arguments::new(volume).show(), CALL).await?;
+        let show = Arguments::new(volume).show();
+        let outcome = tool::run(&self.shared.drbdsetup, &show.args, &show.what, CALL).await?;
+        if outcome.complaint.contains("No such") {
+            // Never set up: nothing is connected.
+            return Ok(());
+        }
+        let outcome = check(outcome, &show.what)?;
         let Some((local, peer)) = arguments::shown_connection(&outcome.stdout) else { return Ok(()) };
         self.drbdsetup(&drop_connection(volume, &local, &peer, force), DISCONNECT).await
     }
