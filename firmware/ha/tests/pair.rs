@@ -189,6 +189,60 @@ fn clock_jumps_change_nothing() {
     world.heal_and_check(SECOND);
 }
 
+/// Found by a random story: a standby that hears the primary, but is not heard, must not keep believing in its data.
+#[test]
+fn a_standby_that_is_not_heard_knows_that_its_data_is_old() {
+    let mut world = World::in_sync(16);
+    world.apply(Fault::OneWay(1, 0, true));
+    world.apply(Fault::OneWay(1, 1, true));
+    world.run(60 * SECOND);
+    assert!(world.units[0].serves(world.now), "{}", world.story());
+    world.apply(Fault::PowerCut(0));
+    world.run(30 * SECOND);
+    assert_eq!(world.units[1].effective(), EffectiveMode::Secondary, "{}", world.story());
+    world.heal_and_check(120 * SECOND);
+}
+
+/// Found by a random story: the restarted supervisor must not move replication to the link that it would begin with.
+#[test]
+fn a_restarted_supervisor_keeps_the_replication_link() {
+    let mut world = World::in_sync(17);
+    world.apply(Fault::Link(0, false));
+    world.run(20 * SECOND);
+    world.apply(Fault::Link(0, true));
+    world.apply(Fault::KillSupervisor(0));
+    world.run(20 * SECOND);
+    assert_eq!(world.connected_on, Some(1), "{}", world.story());
+    world.heal_and_check(SECOND);
+}
+
+/// Found by a random story: a standby that is cut off from everything takes nothing, and its peer goes on.
+#[test]
+fn an_isolated_standby_takes_nothing() {
+    let mut world = World::in_sync(18);
+    world.apply(Fault::Service(1, false));
+    world.apply(Fault::Link(0, false));
+    world.apply(Fault::Link(1, false));
+    world.run(60 * SECOND);
+    assert!(world.units[0].serves(world.now) && !world.units[1].live.promoted, "{}", world.story());
+    world.heal_and_check(60 * SECOND);
+}
+
+#[test]
+fn a_flapping_link_moves_nothing_but_replication() {
+    let mut world = World::in_sync(19);
+    for _ in 0..20 {
+        world.apply(Fault::Link(0, false));
+        world.run(SECOND);
+        world.apply(Fault::Link(0, true));
+        world.run(SECOND);
+    }
+    assert_eq!(world.units[0].effective(), EffectiveMode::Primary, "{}", world.story());
+    let moved = |note: &&Note| matches!(note, Note::ReplicationMoved(_));
+    assert_eq!(world.notes[0].iter().filter(moved).count(), 1, "{}", world.story());
+    world.heal_and_check(30 * SECOND);
+}
+
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         Just(Step::Fence),
