@@ -2,7 +2,7 @@
 //! `drbd.conf(5)` handler `fence-peer`)? While a question is open writes stall, so each rule ends it as soon as that is
 //! safe, and never before.
 
-use crate::plan::Ground;
+use crate::plan::{Ground, Plan};
 use crate::{Action, FenceAnswer, Ha, Note, Verdict};
 use core::time::Duration;
 use twinpost_types::{DiskState, EffectiveMode, Instant, VOLUMES, VolumeId};
@@ -77,9 +77,10 @@ impl Ha {
         if self.is_peer_primary() && (!primary || self.peer_epoch() > self.epoch) {
             return Some(FenceAnswer::PeerPrimary);
         }
-        match self.plan.as_ref().and_then(crate::plan::Plan::ground) {
+        let plan = self.plan.as_ref();
+        match plan.and_then(Plan::ground) {
             Some(Ground::PeerDead | Ground::PeerUnable | Ground::Forced) if !primary => {
-                return Some(FenceAnswer::PeerDown);
+                return plan.is_some_and(Plan::is_promoting).then_some(FenceAnswer::PeerDown);
             }
             None if !primary && !self.held.promoted => return Some(FenceAnswer::Undecided),
             _ => {}

@@ -136,6 +136,11 @@ impl Plan {
         self
     }
 
+    /// The way into the role is past its last look around: nothing of the peer is accepted any more.
+    pub(crate) fn is_promoting(&self) -> bool {
+        self.promoting
+    }
+
     pub(crate) fn ground(&self) -> Option<Ground> {
         match self.purpose {
             Purpose::Take { ground, .. } => Some(ground),
@@ -151,8 +156,8 @@ impl Ha {
         let fence = matches!(ground, Ground::PeerDead | Ground::PeerUnable | Ground::Forced);
         let verdict = self.watch.verdict();
         let mut plan = Plan::new(Purpose::Take { reason, ground });
-        // Proof needs no second look, and a unit that still holds the addresses would only find itself.
-        if fence && verdict != Verdict::Gone && self.settings.vips > 0 && !self.held.vips {
+        // Proof needs no second look.
+        if fence && verdict != Verdict::Gone && self.settings.vips > 0 {
             let _ = plan.tasks.push_back(Task::ProbeVips);
         }
         plan = plan.then(Step::StoreEpoch(epoch));

@@ -194,12 +194,10 @@ impl Ha {
             return Some(stay);
         }
         let now = self.now();
-        // Silence of a peer that was heard may be this unit's own isolation; then the peer goes on alone. A peer that was
-        // never heard since boot left this unit with the newest data, or own data would not be current.
-        if self.is_verdict(Verdict::Unresponsive)
-            && self.watch.heard().is_some()
-            && !self.watch.is_on_network(now)
-        {
+        // Silence may be this unit's own isolation; then the peer goes on alone. Only a unit that boots alone with the newest
+        // data cannot be wrong: its peer is known to be outdated.
+        let boots_alone = self.watch.heard().is_none() && self.held.is_none();
+        if self.is_verdict(Verdict::Unresponsive) && !boots_alone && !self.watch.is_on_network(now) {
             return Some(Stay::CutOff);
         }
         if !self.is_due(self.roles.retry_at) {

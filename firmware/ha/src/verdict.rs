@@ -235,7 +235,8 @@ impl Watch {
     }
 
     fn probe_due(&mut self, now: Instant) -> bool {
-        if self.heard.is_none() || (self.verdict == Verdict::Gone && self.left.is_none()) {
+        let unknown = self.heard.is_none() && self.verdict != Verdict::Unresponsive;
+        if unknown || (self.verdict == Verdict::Gone && self.left.is_none()) {
             return false;
         }
         let Some(mut probing) = self.probing else {
@@ -267,8 +268,8 @@ impl Watch {
     /// When probing begins: after loss of carrier or the first missed beat of every link, whichever is last; at once after
     /// a gasp. A quarter of an interval is left for a beat that is only late.
     fn probe_start(&self) -> Instant {
-        if self.left.is_some() {
-            return self.heard.unwrap_or(self.began);
+        if self.left.is_some() || self.heard.is_none() {
+            return self.heard.unwrap_or(self.began + self.threshold);
         }
         self.configured()
             .map(|link| {

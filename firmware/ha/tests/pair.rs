@@ -228,6 +228,18 @@ fn an_isolated_standby_takes_nothing() {
     world.heal_and_check(60 * SECOND);
 }
 
+/// Found by a random story: a frozen primary whose supervisor restarts alone looks for its addresses before it goes on.
+#[test]
+fn a_supervisor_that_restarts_in_silence_looks_around_first() {
+    let mut world = World::in_sync(20);
+    world.apply(Fault::Link(0, false));
+    world.apply(Fault::Link(1, false));
+    world.apply(Fault::KillSupervisor(0));
+    world.run(60 * SECOND);
+    assert!(world.units[1].serves(world.now) && !world.units[0].serves(world.now), "{}", world.story());
+    world.heal_and_check(90 * SECOND);
+}
+
 #[test]
 fn a_flapping_link_moves_nothing_but_replication() {
     let mut world = World::in_sync(19);
