@@ -52,16 +52,12 @@ pub fn build(root: &Path, recipe: &Recipe, packages: &[Package], store: &Store) 
         dir.join("memdisk.tar"),
         ustar(&[("boot/grub/grub.cfg", &config)], recipe.source_date_epoch)?,
     )?;
-    let mut bios = recipe.boot.modules.clone();
-    bios.extend(recipe.boot.bios_modules.iter().cloned());
+    let bios = [recipe.boot.modules.as_slice(), &recipe.boot.bios_modules].concat();
+    let efi = [recipe.boot.modules.as_slice(), &recipe.boot.efi_modules].concat();
     let boot_img =
         std::fs::read(dir.join("usr/lib/grub/i386-pc/boot.img")).context("reading GRUB's boot.img")?;
     ensure!(boot_img.len() == SECTOR, "GRUB's boot.img is not one sector");
-    Ok(Grub {
-        boot_img,
-        core_img: mkimage(dir, "i386-pc", &bios)?,
-        efi: mkimage(dir, "x86_64-efi", &recipe.boot.modules)?,
-    })
+    Ok(Grub { boot_img, core_img: mkimage(dir, "i386-pc", &bios)?, efi: mkimage(dir, "x86_64-efi", &efi)? })
 }
 
 /// Runs grub-mkimage with the libraries of its own packages.

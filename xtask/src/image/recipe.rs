@@ -141,6 +141,8 @@ pub struct Boot {
     pub modules: Vec<String>,
     /// GRUB modules of legacy BIOS only.
     pub bios_modules: Vec<String>,
+    /// GRUB modules of UEFI only.
+    pub efi_modules: Vec<String>,
 }
 
 impl Recipe {

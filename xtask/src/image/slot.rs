@@ -36,10 +36,10 @@ pub fn boot_slot(
     ustar(&all, mtime)
 }
 
-/// The archive of the boot state as it leaves the factory: both slots good and untried.
+/// The archive of the boot state as it leaves the factory: both slots hold the released image, count as good and have all tries.
 pub fn boot_state(mtime: u32) -> anyhow::Result<Vec<u8>> {
-    let state = env_block(&[("generation", "1"), ("order", "A B"), ("trial", "")])?;
-    let tries = env_block(&[("tries_generation", "1"), ("tries_a", "3"), ("tries_b", "3")])?;
+    let state = env_block(&[("generation", "1"), ("order", "A B"), ("good_A", "1"), ("good_B", "1")])?;
+    let tries = env_block(&[("tries_generation", "1"), ("tries_A", "3"), ("tries_B", "3")])?;
     ustar(&[("state", &state), ("tries", &tries)], mtime)
 }
 
