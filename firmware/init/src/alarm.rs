@@ -1,5 +1,5 @@
-//! Alarms of the boot for the operator: `/run/twinpost/alarms/<name>`, one sentence each that says what to do. `had`
-//! shows them. They last until the next boot.
+//! Alarms of `init` for the operator: `/run/twinpost/alarms/<name>`, one sentence each that says what to do. `had`
+//! shows them. Alarms of boot phases last until the next boot.
 
 use std::path::Path;
 
@@ -12,6 +12,11 @@ pub fn raise(name: &str, sentence: &str) {
     let folder = Path::new(FOLDER);
     let _ = std::fs::create_dir_all(folder);
     let _ = std::fs::write(folder.join(name), format!("{sentence}\n"));
+}
+
+/// The reason for an alarm is gone.
+pub fn clear(name: &str) {
+    let _ = std::fs::remove_file(Path::new(FOLDER).join(name));
 }
 
 /// What to do about a failed phase, added to its cause.

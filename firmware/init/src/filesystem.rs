@@ -15,6 +15,8 @@ use std::process::{Command, Stdio};
 const MAGIC_AT: usize = 1024 + 56;
 /// The ext2/3/4 magic number.
 const MAGIC: [u8; 2] = [0x53, 0xef];
+/// A damaged file system is not written any further.
+const OPTIONS: &str = "errors=remount-ro";
 /// Read at a time, bytes: PID 1 stays small.
 const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -126,11 +128,11 @@ pub fn provide(
         }
     }
     let node_text = node.to_string_lossy();
-    if mounts::ensure("ext4", &node_text, target, mounts::DATA, "").is_ok() {
+    if mounts::ensure("ext4", &node_text, target, mounts::DATA, OPTIONS).is_ok() {
         return Ok(());
     }
     repair(name, &node)?;
-    mounts::ensure("ext4", &node_text, target, mounts::DATA, "")
+    mounts::ensure("ext4", &node_text, target, mounts::DATA, OPTIONS)
         .map_err(|source| FileSystemError::Mount { name, source })
 }
 

@@ -73,6 +73,8 @@ pub struct Runner {
     supervisor: Supervisor,
     /// Last main process of each service: the name of its process group.
     groups: [Option<u32>; SERVICES_MAX],
+    /// How the last main process of each service ended.
+    how: [String; SERVICES_MAX],
     petting: Petting,
     output: Output,
     signals: SignalFd,
@@ -110,6 +112,7 @@ impl Runner {
             slot: booted.slot,
             supervisor: Supervisor::new(TABLE),
             groups: [None; SERVICES_MAX],
+            how: [const { String::new() }; SERVICES_MAX],
             petting: Petting::new(now()),
             output: Output::start(booted.durable_log),
             signals,
@@ -137,8 +140,9 @@ impl Runner {
     pub fn turn(&mut self) {
         self.wait();
         self.take_signals();
-        self.reap();
+        // Before the dead are counted, so that their last words stand above the line about their end.
         self.read_pipes();
+        self.reap();
         self.accept();
         self.read_requests();
         self.handle(Event::Tick);
@@ -180,7 +184,16 @@ impl Runner {
                 Action::Execute(index) => self.execute(index),
                 Action::Terminate(index) => spawn::terminate(self.supervisor.pid(index)),
                 Action::Kill(index) => spawn::kill(TABLE[index].name, self.groups[index]),
-                Action::Report(index, what) => self.report(index, what),
+                Action::Ended(index) => {
+                    let how = core::mem::take(&mut self.how[index]);
+                    self.report(index, &format!("ended: {how}"));
+                }
+                Action::GaveUp(index) => {
+                    let name = TABLE[index].name;
+                    let advice = "keeps dying and is tried again in 5 min: read the service log, then restart the unit";
+                    alarm::raise(&format!("service-{name}"), &format!("{name} {advice}"));
+                    self.output.line(now(), "init", &format!("{name} {advice}"));
+                }
             }
         }
     }
@@ -195,6 +208,7 @@ impl Runner {
         match spawn::execute(&TABLE[index], &self.terminals) {
             Ok((pid, pipe)) => {
                 self.groups[index] = Some(pid);
+                alarm::clear(&format!("service-{}", TABLE[index].name));
                 if let Some(end) = pipe {
                     // A process that outlived its service may still hold an older pipe; it is not worth a place.
                     self.pipes.retain(|pipe| pipe.service != index);
@@ -235,7 +249,7 @@ impl Runner {
                     (_, Some(signal)) => format!("signal {signal}"),
                     _ => continue,
                 };
-                self.output.line(now(), "init", &format!("{} ended: {how}", TABLE[index].name));
+                self.how[index] = how;
                 self.handle(Event::Exited(index, status.exit_status() == Some(0)));
             }
         }

@@ -14,6 +14,9 @@ use std::process::{Command, Stdio};
 /// Root of the control groups.
 pub const CGROUPS: &str = "/sys/fs/cgroup";
 
+/// Speed of serial consoles, as on the kernel command line.
+const CONSOLE_BAUD: u32 = 115_200;
+
 /// Why a service was not started.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
@@ -108,10 +111,13 @@ fn logged(command: &mut Command) -> io::Result<OwnedFd> {
 fn attach(command: &mut Command, name: &str, machine: bool) -> Result<(), SpawnError> {
     let path = Path::new("/dev").join(name);
     let failed = |source| SpawnError::Console { path: path.clone(), source };
-    let flags = i32::try_from(rustix::fs::OFlags::NOCTTY.bits()).unwrap_or(0);
+    // Not blocking: a serial line whose settings wait for a modem must not stop PID 1.
+    let flags = rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).unwrap_or(0);
     let terminal: File =
         OpenOptions::new().read(true).write(true).custom_flags(flags).open(&path).map_err(failed)?;
     settings(&terminal, machine).map_err(failed)?;
+    rustix::io::ioctl_fionbio(&terminal, false).map_err(|error| failed(error.into()))?;
     let both = |file: &File| file.try_clone().map_err(failed);
     command.stdin(both(&terminal)?).stdout(both(&terminal)?).stderr(terminal);
     Ok(())
@@ -120,8 +126,13 @@ fn attach(command: &mut Command, name: &str, machine: bool) -> Result<(), SpawnE
 /// Machines get every byte as it is; people get echo, line editing and newlines that return the carriage, whatever the
 /// session before left behind.
 fn settings(terminal: &File, machine: bool) -> io::Result<()> {
-    use rustix::termios::{InputModes, LocalModes, OptionalActions, OutputModes, tcgetattr, tcsetattr};
+    use rustix::termios::{
+        ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, tcgetattr, tcsetattr,
+    };
     let mut modes = tcgetattr(terminal)?;
+    modes.control_modes |= ControlModes::CLOCAL;
+    // Terminals that are no serial lines have no speed.
+    let _ = modes.set_speed(CONSOLE_BAUD);
     if machine {
         modes.make_raw();
     } else {

@@ -58,8 +58,10 @@ pub enum Action {
     Terminate(usize),
     /// Kill all processes of the service; answer with `Emptied` when none is left.
     Kill(usize),
-    /// Tell people.
-    Report(usize, &'static str),
+    /// Tell people: it ended without being asked.
+    Ended(usize),
+    /// Tell people: it keeps dying, the next try is far off.
+    GaveUp(usize),
 }
 
 /// State of one service.
@@ -263,7 +265,7 @@ impl Supervisor {
                     unit.back_off = BACK_OFF_MIN;
                 }
                 if !unit.normal_exit {
-                    self.act(Action::Report(index, "ended"));
+                    self.act(Action::Ended(index));
                 }
             }
             State::Stopping(_) => {}
@@ -306,7 +308,7 @@ impl Supervisor {
             unit.recent.clear();
             unit.back_off = BACK_OFF_MIN;
             unit.state = State::Failed(now + FAILED_WAIT);
-            self.act(Action::Report(index, "keeps dying and counts as failed; tried again in 5 min"));
+            self.act(Action::GaveUp(index));
             return;
         }
         unit.recent.push_back(now);
