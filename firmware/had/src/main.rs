@@ -28,6 +28,7 @@ mod main_unit;
 mod minder;
 mod network;
 mod provision;
+mod room;
 mod shared;
 mod start;
 mod status;

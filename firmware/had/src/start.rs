@@ -8,7 +8,7 @@ use crate::main_unit::Unit;
 use crate::network::{endpoints, leased_vips, link_setup, service_setup, unit_id};
 use crate::provision::{self, chain};
 use crate::shared::Shared;
-use crate::{face, host, minder, tasks};
+use crate::{face, host, minder, room, tasks};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -135,6 +135,7 @@ async fn unit(
         None
     };
     tokio::spawn(minder::mind(Arc::clone(&unit)));
+    tokio::spawn(room::watch(Arc::clone(&unit)));
     face::serve(unit).await.map_err(StartError::Face)?;
     Ok(ExitCode::SUCCESS)
 }
