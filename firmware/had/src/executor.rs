@@ -92,8 +92,14 @@ impl Executor {
                 self.vips_held(false);
                 blocking(move || lease.release()).await
             }
-            Step::Reboot => init_client::reboot().await.map(drop).map_err(failed),
-            Step::PowerOff => init_client::poweroff().await.map(drop).map_err(failed),
+            Step::Reboot => {
+                self.leave().await;
+                init_client::reboot().await.map(drop).map_err(failed)
+            }
+            Step::PowerOff => {
+                self.leave().await;
+                init_client::poweroff().await.map(drop).map_err(failed)
+            }
             Step::Reset => {
                 self.shared.event(
                     "reset",
@@ -103,6 +109,13 @@ impl Executor {
                 rustix::system::reboot(rustix::system::RebootCommand::Restart).map_err(failed)
             }
         }
+    }
+
+    /// Takes leave of the peer's replication, so that its writes do not wait for a connection that nobody answers any more.
+    async fn leave(&self) {
+        let [queue, data] = VolumeId::ALL;
+        // Without it the peer waits for its time limit, 0.9 s, and goes on.
+        let _ = both(self.drbd.disconnect(queue), self.drbd.disconnect(data)).await;
     }
 
     fn vips_held(&self, held: bool) {
