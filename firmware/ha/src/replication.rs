@@ -175,13 +175,20 @@ impl Ha {
         Some(self.peer_epoch()).filter(|epoch| follows && *epoch > self.epoch)
     }
 
-    /// Both copies are empty and connected, and it is this unit that begins.
+    /// Both copies of a volume are empty and connected, and it is this unit that begins. The other volume may be equal already:
+    /// power may have gone between the two.
     fn is_new_pair(&self) -> bool {
+        let Some(peer) = self.living_peer() else { return false };
         let fresh = |volume: &VolumeReport| volume.fresh && volume.local == DiskState::Inconsistent;
+        let equal = |volume: &VolumeReport| volume.local == DiskState::UpToDate;
+        let both = |own: &VolumeReport, other: &VolumeReport| {
+            own.replication == Replication::Connected
+                && (fresh(own) && fresh(other) || equal(own) && equal(other))
+        };
         self.settings.mode == ConfiguredMode::Primary
             && self.leads()
-            && self.volumes.iter().all(|volume| fresh(volume) && volume.replication == Replication::Connected)
-            && self.living_peer().is_some_and(|peer| peer.volumes.iter().all(fresh))
+            && self.volumes.iter().any(fresh)
+            && self.volumes.iter().zip(&peer.volumes).all(|(own, other)| both(own, other))
     }
 
     fn connect(&mut self) -> Option<Step> {

@@ -70,7 +70,7 @@ impl Layout {
     pub fn console_log(&self) -> PathBuf {
         self.folder.join("console.log")
     }
-    /// Machine console (second serial port).
+    /// Machine console (first virtio console).
     #[must_use]
     pub fn machine(&self) -> PathBuf {
         self.folder.join("machine")
@@ -147,7 +147,9 @@ pub fn arguments(name: &str, layout: &Layout, machine: MachineSettings, nics: &[
     add("-chardev", format!("socket,id=console,server=on,wait=off,logappend=on,{console}"));
     add("-serial", "chardev:console".into());
     add("-chardev", format!("socket,id=machine,server=on,wait=off,path={}", path(&layout.machine())));
-    add("-serial", "chardev:machine".into());
+    // A virtio console moves a line at once; a serial port would cost the emulated processor an exit for each byte.
+    add("-device", "virtio-serial-pci".into());
+    add("-device", "virtconsole,chardev=machine".into());
     add("-qmp", format!("unix:{},server=on,wait=off", path(&layout.qmp())));
     words.extend(["-nodefaults", "-no-user-config", "-S"].map(str::to_owned));
     words
