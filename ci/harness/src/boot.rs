@@ -109,14 +109,14 @@ pub fn altered_root(settings: &PairSettings) -> Result<String, AlteredError> {
 
 fn flip(disk: &Path) -> std::io::Result<()> {
     let file = File::options().read(true).write(true).open(disk)?;
-    let at = partition(&file, "root-A")? + SQUASHFS_TIME;
+    let at = partition(&file, "root-A")?.start + SQUASHFS_TIME;
     let mut byte = [0];
     file.read_exact_at(&mut byte, at)?;
     file.write_all_at(&[byte[0] ^ 1], at)
 }
 
-/// First byte of a GPT partition by name (UEFI specification, section 5.3).
-fn partition(disk: &File, name: &str) -> std::io::Result<u64> {
+/// Bytes of a GPT partition by name (UEFI specification, section 5.3).
+pub(crate) fn partition(disk: &File, name: &str) -> std::io::Result<std::ops::Range<u64>> {
     let mut header = [0; 92];
     disk.read_exact_at(&mut header, SECTOR)?;
     let number = |bytes: &[u8]| bytes.iter().rev().fold(0u64, |value, byte| (value << 8) | u64::from(*byte));
@@ -127,7 +127,8 @@ fn partition(disk: &File, name: &str) -> std::io::Result<u64> {
         let units = entry[56..].chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
         let label: String = char::decode_utf16(units.take_while(|unit| *unit != 0)).flatten().collect();
         if label == name {
-            return Ok(number(&entry[32..40]).saturating_mul(SECTOR));
+            let end = number(&entry[40..48]).saturating_add(1);
+            return Ok(number(&entry[32..40]).saturating_mul(SECTOR)..end.saturating_mul(SECTOR));
         }
     }
     Err(std::io::Error::other(format!("the image has no partition {name}")))

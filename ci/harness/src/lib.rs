@@ -19,6 +19,7 @@ pub mod boot;
 pub mod clock;
 pub mod console;
 pub mod demo;
+pub mod faults;
 pub mod host;
 pub mod mail;
 pub mod pair;

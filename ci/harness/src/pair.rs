@@ -206,6 +206,12 @@ impl Pair {
         self.lans[port - 1].set_faults(self.units[unit].ports[port - 1], change);
     }
 
+    /// A plug on the wire of a port (from 1): hears every frame there and can send any.
+    #[must_use]
+    pub fn tap(&self, port: usize) -> twinpost_switch::Plug {
+        self.lans[port - 1].add_plug()
+    }
+
     /// Stops or lets go on a unit's processors.
     ///
     /// # Errors
@@ -301,7 +307,7 @@ impl Pair {
 }
 
 /// Ethernet address of a unit's port (from 0): a's are lower than b's.
-fn mac(unit: usize, port: usize) -> Mac {
+pub(crate) fn mac(unit: usize, port: usize) -> Mac {
     let byte = |value: usize| u8::try_from(value).unwrap_or(0xFF);
     [0x52, 0x54, 0, byte(0xA + unit), 0, byte(port + 1)]
 }

@@ -16,7 +16,7 @@ pub const MAILBOX_DOMAIN: &str = "local.test";
 /// Its password.
 pub const MAILBOX_PASSWORD: &str = "bench mailbox 1";
 /// The group's password.
-const HA_PASSWORD: &str = "bench group 1";
+pub const HA_PASSWORD: &str = "bench group 1";
 
 /// An HA setting that a scenario makes before the start.
 pub type Setting = (String, String);

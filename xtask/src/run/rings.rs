@@ -107,6 +107,9 @@ fn system(units: &UnitArgs) -> anyhow::Result<Tally> {
     }
     let flip = twinpost_harness::boot::altered_root(&bench.pair_in("altered-root"));
     tally.count(passed("a flipped byte in root A never runs", flip.map_err(Into::into)));
+    for test in twinpost_harness::faults::ALL {
+        tally.count(passed(test.name, (test.run)(&bench.pair_in(test.folder)).map_err(Into::into)));
+    }
     tally.add(run_all(&bench, &shipped()?, 1)?);
     Ok(tally)
 }

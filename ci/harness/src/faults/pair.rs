@@ -1,0 +1,230 @@
+//! One pair that meets several faults in turn: unequal drives, five hundred bad datagrams, a full state partition that a takeover must
+//! survive, and a mail volume overwritten with garbage on the unit that was PRIMARY.
+
+use super::{FaultError, damage, expect, expect_alarm, frames, summary};
+use crate::clock::{Micros, wait_until};
+use crate::pair::{Pair, PairSettings, UNITS};
+use crate::scenario::{StartLimits, bring_up, is_whole};
+use std::fs::File;
+use std::time::Duration;
+use twinpost_api::Status;
+use twinpost_switch::{Plug, Randomness};
+use twinpost_types::{EffectiveMode, VolumeId};
+
+/// Drive of unit b, bytes: 1 GiB more than unit a's.
+const LARGE_DRIVE_BYTES: u64 = 5 * 1024 * 1024 * 1024;
+/// Rounds of bad frames to each unit; with eight frames a round and two units 512 frames.
+const ROUNDS: u64 = 32;
+/// Between two frames: a unit's receive queue is never full, so that every frame must be counted.
+const PACE: Duration = Duration::from_millis(2);
+/// A heartbeat of each unit is on the cable within this time.
+const HEARTBEAT_WITHIN: Duration = Duration::from_secs(10);
+/// Counters are in the status by then.
+const COUNTED_WITHIN: Duration = Duration::from_secs(10);
+/// Alarms about drives are in force by then: the supervisor looks every 10 s.
+const ALARM_WITHIN: Duration = Duration::from_secs(40);
+/// A unit boots and joins, under emulation on a shared machine.
+const JOIN_WITHIN: Duration = Duration::from_secs(180);
+/// A takeover, likewise.
+const TAKEOVER_WITHIN: Duration = Duration::from_secs(60);
+/// How long roles must stay as they are.
+const HOLD: Duration = Duration::from_secs(10);
+/// Least time between two alarms about bad datagrams.
+const ALARM_EVERY: Duration = Duration::from_secs(60);
+
+/// Runs the story. Tells what was seen.
+///
+/// # Errors
+/// See [`FaultError`].
+pub fn foreign_input(settings: &PairSettings) -> Result<String, FaultError> {
+    let mut pair = Pair::prepare(settings)?;
+    let disk = pair.layout(1).disk();
+    File::options()
+        .write(true)
+        .open(&disk)
+        .and_then(|file| file.set_len(LARGE_DRIVE_BYTES))
+        .map_err(|source| FaultError::Damage { what: "enlarge", path: disk.clone(), source })?;
+    bring_up(&mut pair, StartLimits::default(), |_| {})?;
+    let counted = bad_datagrams(&pair, settings.seed)?;
+    let sizes = unequal_drives(&pair)?;
+    full_state_partition(&mut pair, settings)?;
+    let took = takeover_with_full_state(&mut pair)?;
+    garbled_volume(&mut pair)?;
+    Ok(format!(
+        "{sizes}; {counted}; takeover with a full state partition after {took} ms; garbled volume kept out"
+    ))
+}
+
+/// Both units name the smaller size; the larger one says that it has room to spare.
+fn unequal_drives(pair: &Pair) -> Result<String, FaultError> {
+    let words = ["mail volume queue", "other unit's drive is smaller", "fit a drive of the same size"];
+    let b = expect_alarm("b", pair.watch(1), ALARM_WITHIN, &words)?;
+    let a = expect("a", pair.watch(0), ALARM_WITHIN, "a status", |_| true)?;
+    let sizes = |status: &Status| status.volumes.iter().map(|volume| volume.size_mib).collect::<Vec<_>>();
+    for volume in VolumeId::ALL {
+        let name = format!("mail-{}", volume.name());
+        let small = damage::size_mib(&pair.layout(0).disk(), &name)?;
+        let large = damage::size_mib(&pair.layout(1).disk(), &name)?;
+        let both =
+            [&a, &b].map(|status| status.volumes.get(volume.index()).map_or(0, |v| u64::from(v.size_mib)));
+        if both[0] != both[1] || both[0] > small || both[0] + 4 < small || large <= small {
+            let what = format!("{name} has {small} and {large} MiB, the units say {both:?}");
+            return Err(FaultError::Forbidden { unit: "b", what, seen: summary(Some(&b)) });
+        }
+    }
+    Ok(format!("volumes of {:?} MiB on both", sizes(&a)))
+}
+
+/// Every bad datagram is counted under its name, one alarm a minute, no change of roles.
+fn bad_datagrams(pair: &Pair, seed: u64) -> Result<String, FaultError> {
+    let tap = pair.tap(3);
+    let before = [0, 1].map(|unit| pair.watch(unit).last_event());
+    let began = Micros::now();
+    let mut random = Randomness::new(seed);
+    let mut sent = 0u32;
+    for half in 0..2 {
+        for _ in 0..ROUNDS / 2 {
+            for real in recordings(&tap)? {
+                for frame in frames::bad(&real, &mut random) {
+                    tap.send(&frame);
+                    sent += 1;
+                    std::thread::sleep(PACE);
+                }
+            }
+        }
+        // The second half falls into the same minute: it must not alarm again.
+        if half == 0 {
+            std::thread::sleep(Duration::from_secs(2));
+        }
+    }
+    drop(tap);
+    for unit in 0..2 {
+        expect(
+            UNITS[unit],
+            pair.watch(unit),
+            COUNTED_WITHIN,
+            "each bad datagram counted by its name",
+            |status| {
+                let count =
+                    |kind: &str| status.dropped.iter().find(|(name, _)| name == kind).map_or(0, |(_, n)| *n);
+                frames::KINDS.iter().all(|kind| count(kind) >= ROUNDS)
+            },
+        )?;
+        expect_alarm(
+            UNITS[unit],
+            pair.watch(unit),
+            COUNTED_WITHIN,
+            &["heartbeat datagrams were dropped", "password"],
+        )?;
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let minutes = Micros::now().since(began).as_secs() / ALARM_EVERY.as_secs();
+    for unit in 0..2 {
+        let watch = pair.watch(unit);
+        watch.refresh();
+        let events = watch.events(before[unit]);
+        let named = |name: &str, text: &str| {
+            events.iter().filter(|e| e.record.name == name && e.record.text.contains(text)).count()
+        };
+        let (alarms, modes) = (named("alarm", "datagrams were dropped"), named("mode", ""));
+        if modes > 0 || alarms as u64 > 1 + minutes {
+            let what = format!("{alarms} alarms and {modes} changes of role after {sent} bad frames");
+            let seen = summary(watch.status(began).as_ref());
+            return Err(FaultError::Forbidden { unit: UNITS[unit], what, seen });
+        }
+    }
+    Ok(format!("{sent} bad frames counted, one alarm a unit, roles kept"))
+}
+
+/// A fresh heartbeat of each unit, as it goes over the cable.
+fn recordings(tap: &Plug) -> Result<[Vec<u8>; 2], FaultError> {
+    // What waited is too old to be told from the live ones.
+    while tap.try_recv().is_some() {}
+    let mut found: [Option<Vec<u8>>; 2] = [None, None];
+    let end = Micros::now() + HEARTBEAT_WITHIN;
+    while Micros::now() < end {
+        let Some(frame) = tap.recv_timeout(super::EVERY) else { continue };
+        if frames::heartbeat(&frame).is_none() {
+            continue;
+        }
+        for (unit, slot) in found.iter_mut().enumerate() {
+            if frame.get(6..12).is_some_and(|from| from == crate::pair::mac(unit, 2)) {
+                *slot = Some(frame.clone());
+            }
+        }
+        if let [Some(a), Some(b)] = &found {
+            return Ok([a.clone(), b.clone()]);
+        }
+    }
+    let what = "a heartbeat of each unit on heartbeat cable 1".to_owned();
+    Err(FaultError::NotSeen { unit: "a", what, limit: HEARTBEAT_WITHIN, seen: format!("{found:?}") })
+}
+
+/// Unit b boots with a state partition without a free block, says so, and joins all the same.
+fn full_state_partition(pair: &mut Pair, settings: &PairSettings) -> Result<(), FaultError> {
+    pair.power_cut(1)?;
+    damage::fill_state(&pair.layout(1).disk(), &settings.folder)?;
+    pair.power_on(1)?;
+    let words = ["the state partition is full", "still takes over", "delete what does not belong"];
+    expect_alarm("b", pair.watch(1), JOIN_WITHIN, &words)?;
+    if !wait_until(JOIN_WITHIN, super::EVERY, || is_whole(pair) == Ok(0)) {
+        let seen = is_whole(pair).map_or_else(|why| why, |unit| format!("{} is PRIMARY", UNITS[unit]));
+        let what = "a whole pair with a full state partition".to_owned();
+        return Err(FaultError::NotSeen { unit: "b", what, limit: JOIN_WITHIN, seen });
+    }
+    Ok(())
+}
+
+/// The epoch of a takeover needs no free block. Milliseconds from the power cut to the next greeting on the virtual IP.
+fn takeover_with_full_state(pair: &mut Pair) -> Result<i64, FaultError> {
+    let before = expect("b", pair.watch(1), ALARM_WITHIN, "a status", |_| true)?.epoch;
+    let cut = pair.power_cut(0)?;
+    expect("b", pair.watch(1), TAKEOVER_WITHIN, "PRIMARY with a newer epoch", |status| {
+        status.effective == EffectiveMode::Primary && status.epoch > before
+    })?;
+    let greeted = |pair: &Pair| pair.outages.last_answer().filter(|at| *at > cut);
+    // The last greeting of the old primary may still be under way at the cut: the owner must be b.
+    let serves = wait_until(TAKEOVER_WITHIN, super::EVERY, || {
+        greeted(pair).is_some() && pair.vip_owner().is_some_and(|(unit, at)| unit == 1 && at > cut)
+    });
+    match (serves, greeted(pair)) {
+        (true, Some(at)) => Ok(at.ms_since(cut)),
+        _ => {
+            let seen = summary(pair.watch(1).status(cut).as_ref());
+            let what = "a greeting of b on the virtual IP".to_owned();
+            Err(FaultError::NotSeen { unit: "b", what, limit: TAKEOVER_WITHIN, seen })
+        }
+    }
+}
+
+/// The unit that was PRIMARY comes back with garbage in its queue volume: it says which volume and what to do, and never takes the role.
+fn garbled_volume(pair: &mut Pair) -> Result<(), FaultError> {
+    damage::garble(&pair.layout(0).disk(), "mail-queue")?;
+    pair.power_on(0)?;
+    let words = ["mail volume queue is not usable", "cannot take over", "erase its first and last MiB"];
+    expect_alarm("a", pair.watch(0), JOIN_WITHIN, &words)?;
+    let end = Micros::now() + HOLD;
+    while Micros::now() < end {
+        std::thread::sleep(super::EVERY);
+        let status = |unit: usize| pair.watch(unit).status(Micros::default());
+        let is_primary = |status: &Option<Status>| {
+            status.as_ref().is_some_and(|status| status.effective == EffectiveMode::Primary)
+        };
+        let (a, b) = (status(0), status(1));
+        if is_primary(&a) {
+            let what = "takes the role with a garbled volume".to_owned();
+            return Err(FaultError::Forbidden { unit: "a", what, seen: summary(a.as_ref()) });
+        }
+        if b.is_some() && !is_primary(&b) {
+            let what = "leaves the role when a unit with a garbled volume returns".to_owned();
+            return Err(FaultError::Forbidden { unit: "b", what, seen: summary(b.as_ref()) });
+        }
+    }
+    let since = Micros::now();
+    if !wait_until(HOLD, super::EVERY, || pair.outages.last_answer().is_some_and(|at| at > since)) {
+        let what = "greetings on the virtual IP go on".to_owned();
+        let seen = summary(pair.watch(1).status(Micros::default()).as_ref());
+        return Err(FaultError::NotSeen { unit: "b", what, limit: HOLD, seen });
+    }
+    Ok(())
+}
