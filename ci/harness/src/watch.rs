@@ -138,6 +138,13 @@ impl Watch {
         self.view().translate(guest_us)
     }
 
+    /// The quickest answer to a question so far.
+    #[must_use]
+    pub fn quickest_answer(&self) -> Option<Duration> {
+        let offset = self.view().offset?;
+        u64::try_from(offset.round_trip).ok().map(Duration::from_micros)
+    }
+
     /// An operator's command.
     ///
     /// # Errors

@@ -17,8 +17,9 @@ const FRAME_BYTES_MAX: usize = 64 * 1024;
 /// Frames that may wait for an in-process host.
 const PLUG_QUEUE: usize = 4096;
 /// Frames that may wait for a unit, as in the receive ring of a network card. The kernel's own queue of a unix datagram
-/// socket holds only ten (`net.unix.max_dgram_qlen`): every burst of TCP would be lost there.
-const UNIX_QUEUE: usize = 512;
+/// socket holds only ten (`net.unix.max_dgram_qlen`): every burst of TCP would be lost there. Longer, and heartbeats would
+/// wait behind bulk traffic to a busy unit.
+const UNIX_QUEUE: usize = 96;
 /// Frames that may be held back by `delay` at once.
 const DELAYED_MAX: usize = 16 * 1024;
 /// How often a reader looks whether the segment is gone, and how often captures are flushed.

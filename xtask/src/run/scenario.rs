@@ -111,9 +111,11 @@ fn run_one(bench: &Bench, file: &Path) -> anyhow::Result<bool> {
 fn judge(name: &str, file: &Path, outcome: &Outcome, seconds: f64) -> bool {
     let mail = &outcome.mail;
     let figures = format!(
-        "outage {} ms, acknowledged {}, lost {}, duplicated {}, in flight {}, longest 250 {} ms",
+        "outage {} ms, acknowledged {}, {} {}, duplicated {}, in flight {}, longest 250 {} ms",
         outcome.outage.as_millis(),
         mail.acknowledged,
+        // Whoever stopped early did not wait until the queue was empty.
+        if outcome.failure.is_none() { "lost" } else { "not (yet) delivered" },
         mail.lost,
         mail.duplicated,
         mail.in_flight,

@@ -20,10 +20,10 @@ const SESSIONS_MAX: usize = 16;
 const HANGING_AFTER: Duration = Duration::from_secs(3);
 /// A session without progress for this long is given up.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
-/// A connection that is not there after this long is given up; the next attempt follows at once.
-const CONNECT_WITHIN: Duration = Duration::from_millis(1500);
+/// A connection that is not there after this long is given up, before TCP sends its request again (see `probe`).
+const CONNECT_WITHIN: Duration = Duration::from_millis(600);
 /// Shortest time between two attempts to connect.
-const CONNECT_EVERY: Duration = Duration::from_millis(100);
+const CONNECT_EVERY: Duration = Duration::from_millis(200);
 /// Lateness after which ticks are dropped instead of caught up.
 const CATCH_UP_MAX: Duration = Duration::from_secs(1);
 

@@ -17,8 +17,9 @@ const CALM_EVERY: Duration = Duration::from_millis(300);
 const ALARMED_EVERY: Duration = Duration::from_millis(50);
 /// An answer that takes longer alarms.
 const LATE_AFTER: Duration = Duration::from_millis(150);
-/// A probe whose connection is not there after this long is given up.
-const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// A probe whose connection is not there after this long is given up, before TCP sends its request again: otherwise all probes
+/// of an outage would arrive at its end in one burst and bury the unit that just took over.
+const CONNECT_WITHIN: Duration = Duration::from_millis(400);
 /// A probe that is connected and gets no greeting is given up after this long. Each costs the unit a process: giving up early
 /// would only make more of them.
 const GREETING_WITHIN: Duration = Duration::from_secs(20);

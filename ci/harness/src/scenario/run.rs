@@ -84,7 +84,13 @@ pub fn run(
             return Ok(outcome(&pair, Some(failure), powered, powered));
         }
     };
-    tell(&format!("the pair is whole after {:.1} s", zero.since(powered).as_secs_f64()));
+    let quickest = [0, 1].map(|unit| pair.watch(unit).quickest_answer().unwrap_or_default().as_millis());
+    tell(&format!(
+        "the pair is whole after {:.1} s (quickest status: a {} ms, b {} ms)",
+        zero.since(powered).as_secs_f64(),
+        quickest[0],
+        quickest[1]
+    ));
     let mut runner = Runner {
         pair,
         zero,
