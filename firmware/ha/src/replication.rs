@@ -105,7 +105,8 @@ impl Ha {
         let Some(wanted) = self.link.wanted.or(first) else { return };
         let mut choice = wanted;
         if self.leads() {
-            if self.watch.up_since(wanted).is_none() {
+            let is_useless = self.watch.is_dead(wanted, self.now()) || !self.is_connected();
+            if self.watch.up_since(wanted).is_none() && is_useless {
                 let other = LinkId::ALL.into_iter().find(|link| *link != wanted);
                 let up = other.and_then(|link| Some((link, self.watch.up_since(link)?)));
                 if let Some((link, up)) = up

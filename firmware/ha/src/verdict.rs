@@ -7,6 +7,9 @@ use twinpost_types::{EffectiveMode, Instant, Intent, LINKS, LinkId, Report, VIPS
 
 /// Intervals of silence after which a link counts as down (section 5, 2a).
 const LINK_INTERVALS: u32 = 3;
+/// A link with carrier that is silent for this long carries nothing. Longer than replication's own patience (1.5 s): while
+/// blocks still arrive, moving would stall writes for nothing.
+const LINK_DEAD: Duration = Duration::from_secs(2);
 /// Probes of the peer's kernel that must stay unanswered in a row (section 5, 2b).
 const PROBES: u8 = 3;
 /// Longest spacing of these probes (section 5, 2b).
@@ -353,6 +356,12 @@ impl Watch {
     pub(crate) fn up_since(&self, link: LinkId) -> Option<Instant> {
         let entry = &self.links[link.index()];
         entry.up.then_some(entry.up_since)
+    }
+
+    /// The link carries nothing: no carrier, or silence for so long that it is no passing delay.
+    pub(crate) fn is_dead(&self, link: LinkId, now: Instant) -> bool {
+        let entry = &self.links[link.index()];
+        !entry.carrier || now.since(entry.heard.unwrap_or(self.began)) >= LINK_DEAD
     }
 
     /// The other link went on after this one fell silent: it is not the peer that is dying.
