@@ -1,6 +1,7 @@
 //! Starts, stops and checks the mail servers. Start is on the way of every takeover, so everything that can be done before
 //! is done in [`Mail::prepare`] and [`Mail::warm`].
 
+use crate::drain;
 use crate::init_client::{self, InitError};
 use crate::render::{self, DOVECOT_ETC, POSTFIX_ETC};
 use crate::settings::MailSettings;
@@ -8,6 +9,7 @@ use crate::spool;
 use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use thiserror::Error;
 use tokio::io::AsyncReadExt;
@@ -95,13 +97,15 @@ impl Default for MailPaths {
 #[derive(Debug)]
 pub struct Mail {
     paths: MailPaths,
+    /// Ports of the next hops, by which deliveries under way are recognised.
+    next_hop_ports: Mutex<Vec<u16>>,
 }
 
 impl Mail {
     /// Steers the servers whose settings are in `paths`.
     #[must_use]
     pub fn new(paths: MailPaths) -> Self {
-        Self { paths }
+        Self { paths, next_hop_ports: Mutex::default() }
     }
 
     /// Writes all settings. At boot, never at a takeover.
@@ -109,6 +113,8 @@ impl Mail {
     /// # Errors
     /// The first file that cannot be written.
     pub fn prepare(&self, settings: &MailSettings) -> Result<(), PrepareError> {
+        let ports = settings.relays.iter().map(|relay| relay.port).collect();
+        *self.next_hop_ports.lock().unwrap_or_else(PoisonError::into_inner) = ports;
         let (postfix, dovecot) = (&self.paths.postfix, &self.paths.dovecot);
         for folder in [postfix, dovecot] {
             std::fs::create_dir_all(folder)
@@ -151,11 +157,14 @@ impl Mail {
             .map_err(|source| StartError::Init { service: "dovecot", source })
     }
 
-    /// Stops both. Also tries the second when the first fails.
+    /// Lets deliveries under way end, within a limit, then stops both. Also tries the second when the first fails.
     ///
     /// # Errors
     /// A server that still runs.
     pub async fn stop(&self) -> Result<(), StopError> {
+        let ports = self.next_hop_ports.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // What has not ended by then is delivered twice at worst, which SMTP allows; the switch does not wait for it.
+        let _ = drain::deliveries_end(&ports).await;
         let (postfix, dovecot) = tokio::join!(init_client::stop("postfix"), init_client::stop("dovecot"));
         postfix.map_err(|source| StopError { service: "postfix", source })?;
         dovecot.map(drop).map_err(|source| StopError { service: "dovecot", source })

@@ -13,6 +13,7 @@
 #![allow(clippy::disallowed_methods, reason = "an IO crate: it waits for services and sets file times")]
 
 mod control;
+mod drain;
 pub mod init_client;
 pub mod render;
 mod settings;

@@ -60,6 +60,9 @@ smtpd_recipient_restrictions =
 enable_long_queue_ids = yes
 in_flow_delay = 0
 queue_run_delay = 30s
+# One delivery a connection: what is under way can be seen, waited for, and is never more than these few.
+smtp_connection_cache_on_demand = no
+default_destination_concurrency_limit = 10
 minimal_backoff_time = 30s
 maximal_backoff_time = 600s
 
@@ -92,9 +95,9 @@ pub fn master_cf() -> String {
         ("verify", "unix", "-", "-", "1", "verify"),
         ("flush", "unix", "n", "1000?", "0", "flush"),
         ("proxymap", "unix", "-", "-", "-", "proxymap"),
-        ("smtp", "unix", "-", "-", "-", "smtp"),
-        ("relay", "unix", "-", "-", "-", "smtp"),
-        ("lmtp", "unix", "-", "-", "-", "lmtp"),
+        ("smtp", "unix", "-", "-", "10", "smtp"),
+        ("relay", "unix", "-", "-", "10", "smtp"),
+        ("lmtp", "unix", "-", "-", "10", "lmtp"),
         ("showq", "unix", "n", "-", "-", "showq"),
         ("error", "unix", "-", "-", "-", "error"),
         ("retry", "unix", "-", "-", "-", "error"),

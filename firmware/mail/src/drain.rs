@@ -1,0 +1,94 @@
+//! Lets deliveries that are under way end before Postfix is stopped in order. A delivery that is killed between the next hop's
+//! `250` and its record in the queue file is made a second time by the other unit; one that may end is not. Postfix has no
+//! verb for it: the queue manager is frozen, so that it hands out nothing new, and the delivery agents' connections are waited
+//! for. Bounded: what does not end in time is SMTP's own window (`spec/ha.md` section 8).
+
+use rustix::process::{Pid, Signal, kill_process};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Longest wait. A next hop that answers at all answers within it; one that does not is not worth a longer switch.
+const LIMIT: Duration = Duration::from_millis(1500);
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Looks in a row without a delivery: an agent between taking a message and connecting is not seen.
+const QUIET_LOOKS: u32 = 3;
+/// Processes of the service, as init groups them.
+const PROCESSES: &str = "/sys/fs/cgroup/postfix/cgroup.procs";
+/// `ESTABLISHED`, `SYN_SENT`, in /proc/net/tcp (`include/net/tcp_states.h`).
+const OPEN_STATES: [&str; 2] = ["01", "02"];
+
+/// Waits until no delivery to one of these ports, and no local one, is under way. True when that was reached in time.
+pub async fn deliveries_end(ports: &[u16]) -> bool {
+    freeze_queue_manager();
+    let began = Instant::now();
+    let mut quiet = 0;
+    while began.elapsed() < LIMIT {
+        let tcp = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+        let unix = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+        quiet = if is_delivering(&tcp, &unix, ports) { 0 } else { quiet + 1 };
+        if quiet == QUIET_LOOKS {
+            return true;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    false
+}
+
+/// It is killed with the whole service right after; nothing has to thaw it.
+fn freeze_queue_manager() {
+    let pids = std::fs::read_to_string(PROCESSES).unwrap_or_default();
+    for pid in pids.lines().filter_map(|line| line.parse::<i32>().ok()).filter_map(Pid::from_raw) {
+        let name = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("comm"))
+            .unwrap_or_default();
+        if name.trim_end() == "qmgr" {
+            // One that has just ended hands out nothing either.
+            let _ = kill_process(pid, Signal::STOP);
+        }
+    }
+}
+
+/// Whether a connection to a next hop's port, or one to Dovecot's LMTP socket, is open.
+fn is_delivering(tcp: &str, unix: &str, ports: &[u16]) -> bool {
+    let to_next_hop = |line: &str| {
+        let words: Vec<&str> = line.split_ascii_whitespace().take(4).collect();
+        let [_, local, remote, state] = words[..] else { return false };
+        let port =
+            |address: &str| address.rsplit(':').next().and_then(|hex| u16::from_str_radix(hex, 16).ok());
+        OPEN_STATES.contains(&state)
+            && port(remote).is_some_and(|port| ports.contains(&port))
+            && port(local).is_some_and(|port| !ports.contains(&port))
+    };
+    // Connected stream sockets have state 03 and, at Dovecot's end, the name of the listener.
+    let to_mailbox = |line: &str| {
+        line.ends_with("/run/dovecot/lmtp") && line.split_ascii_whitespace().nth(5) == Some("03")
+    };
+    tcp.lines().any(to_next_hop) || unix.lines().any(to_mailbox)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "  sl  local_address rem_address   st tx_queue rx_queue\n";
+
+    #[test]
+    fn only_own_connections_to_a_next_hop_are_deliveries() {
+        let out = "   0: 0B0200C0:9C40 190200C0:0019 01 00000000:00000000\n";
+        let connecting = "   0: 0B0200C0:9C40 190200C0:0019 02 00000000:00000000\n";
+        let client = "   1: 0A0200C0:0019 010200C0:8123 01 00000000:00000000\n";
+        let closing = "   2: 0B0200C0:9C41 190200C0:0019 06 00000000:00000000\n";
+        for (line, expected) in [(out, true), (connecting, true), (client, false), (closing, false)] {
+            assert_eq!(is_delivering(&format!("{HEAD}{line}"), "", &[25]), expected, "{line}");
+        }
+        assert!(!is_delivering("garbage", "more of it", &[25]));
+    }
+
+    #[test]
+    fn a_connection_to_the_mailbox_server_is_a_delivery() {
+        let listening = "0000000000000000: 00000002 00000000 00010000 0001 01 12345 /run/dovecot/lmtp\n";
+        let connected = "0000000000000000: 00000003 00000000 00000000 0001 03 12346 /run/dovecot/lmtp\n";
+        assert!(!is_delivering("", listening, &[]));
+        assert!(is_delivering("", connected, &[]));
+    }
+}
