@@ -3,7 +3,7 @@
 
 use super::{FaultError, damage, expect, expect_alarm, frames, summary};
 use crate::clock::{Micros, wait_until};
-use crate::pair::{Pair, PairSettings, UNITS};
+use crate::pair::{Pair, PairSettings, UNITS, mac};
 use crate::scenario::{StartLimits, bring_up, is_whole};
 use std::fs::File;
 use std::time::Duration;
@@ -15,6 +15,10 @@ use twinpost_types::{EffectiveMode, VolumeId};
 const LARGE_DRIVE_BYTES: u64 = 5 * 1024 * 1024 * 1024;
 /// Rounds of bad frames to each unit; with eight frames a round and two units 512 frames.
 const ROUNDS: u64 = 32;
+/// The port of heartbeat link 1.
+const HEARTBEAT_PORT: usize = 3;
+/// After the first half of the bad frames: their alarm is out, and the second half must not alarm again.
+const BETWEEN_BURSTS: Duration = Duration::from_secs(2);
 /// Between two frames: a unit's receive queue is never full, so that every frame must be counted.
 const PACE: Duration = Duration::from_millis(2);
 /// A heartbeat of each unit is on the cable within this time.
@@ -77,49 +81,21 @@ fn unequal_drives(pair: &Pair) -> Result<String, FaultError> {
 
 /// Every bad datagram is counted under its name, one alarm a minute, no change of roles.
 fn bad_datagrams(pair: &Pair, seed: u64) -> Result<String, FaultError> {
-    let tap = pair.tap(3);
     let before = [0, 1].map(|unit| pair.watch(unit).last_event());
     let began = Micros::now();
-    let mut random = Randomness::new(seed);
-    let mut sent = 0u32;
-    for half in 0..2 {
-        for _ in 0..ROUNDS / 2 {
-            for real in recordings(&tap)? {
-                for frame in frames::bad(&real, &mut random) {
-                    tap.send(&frame);
-                    sent += 1;
-                    std::thread::sleep(PACE);
-                }
-            }
-        }
-        // The second half falls into the same minute: it must not alarm again.
-        if half == 0 {
-            std::thread::sleep(Duration::from_secs(2));
-        }
+    let sent = inject(&pair.tap(HEARTBEAT_PORT), seed)?;
+    for (unit, name) in UNITS.into_iter().enumerate() {
+        let watch = pair.watch(unit);
+        expect(name, watch, COUNTED_WITHIN, "each bad datagram counted by its name", |status| {
+            let dropped = |kind: &&str| status.dropped.iter().find(|(name, _)| name == kind);
+            frames::KINDS.iter().all(|kind| dropped(kind).is_some_and(|(_, count)| *count >= ROUNDS))
+        })?;
+        let words = ["heartbeat datagrams were dropped", "password"];
+        expect_alarm(name, watch, COUNTED_WITHIN, &words)?;
     }
-    drop(tap);
-    for unit in 0..2 {
-        expect(
-            UNITS[unit],
-            pair.watch(unit),
-            COUNTED_WITHIN,
-            "each bad datagram counted by its name",
-            |status| {
-                let count =
-                    |kind: &str| status.dropped.iter().find(|(name, _)| name == kind).map_or(0, |(_, n)| *n);
-                frames::KINDS.iter().all(|kind| count(kind) >= ROUNDS)
-            },
-        )?;
-        expect_alarm(
-            UNITS[unit],
-            pair.watch(unit),
-            COUNTED_WITHIN,
-            &["heartbeat datagrams were dropped", "password"],
-        )?;
-    }
+    // A second alarm, if there were one, would be in the log by then: the supervisor looks twice a second.
     std::thread::sleep(Duration::from_secs(1));
-    let minutes = Micros::now().since(began).as_secs() / ALARM_EVERY.as_secs();
-    for unit in 0..2 {
+    for (unit, name) in UNITS.into_iter().enumerate() {
         let watch = pair.watch(unit);
         watch.refresh();
         let events = watch.events(before[unit]);
@@ -127,13 +103,36 @@ fn bad_datagrams(pair: &Pair, seed: u64) -> Result<String, FaultError> {
             events.iter().filter(|e| e.record.name == name && e.record.text.contains(text)).count()
         };
         let (alarms, modes) = (named("alarm", "datagrams were dropped"), named("mode", ""));
+        let minutes = Micros::now().since(began).as_secs() / ALARM_EVERY.as_secs();
         if modes > 0 || alarms as u64 > 1 + minutes {
             let what = format!("{alarms} alarms and {modes} changes of role after {sent} bad frames");
-            let seen = summary(watch.status(began).as_ref());
-            return Err(FaultError::Forbidden { unit: UNITS[unit], what, seen });
+            return Err(FaultError::Forbidden {
+                unit: name,
+                what,
+                seen: summary(watch.status(began).as_ref()),
+            });
         }
     }
     Ok(format!("{sent} bad frames counted, one alarm a unit, roles kept"))
+}
+
+/// Sends bad frames of every kind to both units in two bursts of one minute; their number.
+fn inject(tap: &Plug, seed: u64) -> Result<u32, FaultError> {
+    let mut random = Randomness::new(seed);
+    let mut sent = 0;
+    for round in 0..ROUNDS {
+        for real in recordings(tap)? {
+            for frame in frames::bad(&real, &mut random) {
+                tap.send(&frame);
+                sent += 1;
+                std::thread::sleep(PACE);
+            }
+        }
+        if round == ROUNDS / 2 {
+            std::thread::sleep(BETWEEN_BURSTS);
+        }
+    }
+    Ok(sent)
 }
 
 /// A fresh heartbeat of each unit, as it goes over the cable.
@@ -148,7 +147,7 @@ fn recordings(tap: &Plug) -> Result<[Vec<u8>; 2], FaultError> {
             continue;
         }
         for (unit, slot) in found.iter_mut().enumerate() {
-            if frame.get(6..12).is_some_and(|from| from == crate::pair::mac(unit, 2)) {
+            if frame.get(6..12).is_some_and(|from| from == mac(unit, HEARTBEAT_PORT - 1)) {
                 *slot = Some(frame.clone());
             }
         }

@@ -11,8 +11,9 @@ use twinpost_types::EffectiveMode;
 
 /// First boot under emulation on a shared machine, and the first alarm.
 const LIMIT: Duration = Duration::from_secs(240);
-/// Watched for this long after both said what is wrong: twice the default threshold after which silence counts as death.
-const CALM: Duration = Duration::from_secs(30);
+/// Watched for this long after both said what is wrong: longer than the default threshold (15 s) after which silence
+/// counts as death.
+const CALM: Duration = Duration::from_secs(20);
 /// Effective modes that a unit may pass through in that time.
 const MODE_CHANGES_MAX: usize = 1;
 
@@ -27,15 +28,15 @@ pub fn wrong_password(settings: &PairSettings) -> Result<String, FaultError> {
     provisioning_disk(&script, &pair.layout(1).provisioning())?;
     pair.power_on(0)?;
     pair.power_on(1)?;
-    for unit in 0..2 {
+    for (unit, name) in UNITS.into_iter().enumerate() {
         let words = ["heartbeat datagrams were dropped", "password is not the same", "set the same password"];
-        expect_alarm(UNITS[unit], pair.watch(unit), LIMIT, &words)?;
+        expect_alarm(name, pair.watch(unit), LIMIT, &words)?;
     }
     let calm_from = [pair.watch(0).last_event(), pair.watch(1).last_event()];
     let end = Micros::now() + CALM;
     while Micros::now() < end {
         std::thread::sleep(super::EVERY);
-        for unit in 0..2 {
+        for (unit, name) in UNITS.into_iter().enumerate() {
             let status = pair.watch(unit).status(Micros::default());
             let promoted = status.as_ref().is_some_and(|status| {
                 status.effective == EffectiveMode::Primary || status.volumes.iter().any(|v| v.promoted)
@@ -43,12 +44,12 @@ pub fn wrong_password(settings: &PairSettings) -> Result<String, FaultError> {
             if promoted {
                 let what = "takes the role although its fresh volumes never met the peer's".to_owned();
                 let seen = summary(status.as_ref());
-                return Err(FaultError::Forbidden { unit: UNITS[unit], what, seen });
+                return Err(FaultError::Forbidden { unit: name, what, seen });
             }
         }
     }
     let mut waiting = Vec::new();
-    for unit in 0..2 {
+    for (unit, name) in UNITS.into_iter().enumerate() {
         let watch = pair.watch(unit);
         watch.refresh();
         let changes = watch.events(calm_from[unit]).iter().filter(|e| e.record.name == "mode").count();
@@ -57,8 +58,8 @@ pub fn wrong_password(settings: &PairSettings) -> Result<String, FaultError> {
         let status = watch.status(Micros::default());
         if changes > MODE_CHANGES_MAX || alarms > 2 {
             let what =
-                format!("{changes} mode changes and {alarms} alarms about the password in half a minute");
-            return Err(FaultError::Forbidden { unit: UNITS[unit], what, seen: summary(status.as_ref()) });
+                format!("{changes} mode changes and {alarms} alarms about the password in a quiet time");
+            return Err(FaultError::Forbidden { unit: name, what, seen: summary(status.as_ref()) });
         }
         waiting
             .push(status.map_or_else(String::new, |status| format!("{} ({})", status.effective, status.why)));
