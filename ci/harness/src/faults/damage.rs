@@ -17,14 +17,26 @@ const GARBAGE: u8 = 0x5A;
 /// e2fsck: 0 nothing to do, 1 repaired.
 const REPAIRED: i32 = 1;
 
+/// What the advice tells an operator to erase at each end.
+const ERASED_BYTES: u64 = 1024 * 1024;
+
 /// Overwrites both ends of a partition with garbage.
 pub fn garble(disk: &Path, name: &str) -> Result<(), FaultError> {
+    overwrite(disk, name, GARBAGE, EDGE_BYTES)
+}
+
+/// Erases the first and the last MiB of a partition, as the alarm about a foreign volume advises.
+pub fn erase(disk: &Path, name: &str) -> Result<(), FaultError> {
+    overwrite(disk, name, 0, ERASED_BYTES)
+}
+
+fn overwrite(disk: &Path, name: &str, byte: u8, length: u64) -> Result<(), FaultError> {
     let write = || {
         let file = File::options().read(true).write(true).open(disk)?;
         let Range { start, end } = partition(&file, name)?;
-        let garbage = vec![GARBAGE; usize::try_from(EDGE_BYTES).unwrap_or(0)];
-        file.write_all_at(&garbage, start)?;
-        file.write_all_at(&garbage, end.saturating_sub(EDGE_BYTES))
+        let bytes = vec![byte; usize::try_from(length).map_err(std::io::Error::other)?];
+        file.write_all_at(&bytes, start)?;
+        file.write_all_at(&bytes, end.saturating_sub(length))
     };
     write().map_err(|source| FaultError::Damage { what: "overwrite", path: disk.to_owned(), source })
 }

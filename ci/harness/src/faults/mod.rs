@@ -15,9 +15,9 @@ pub use password::wrong_password;
 pub use provisioning::bad_provisioning;
 
 use crate::clock::{Micros, wait_until};
-use crate::pair::{PairError, PairSettings};
+use crate::pair::{Pair, PairError, PairSettings};
 use crate::qemu::{DiskError, MachineError};
-use crate::scenario::StartError;
+use crate::scenario::{StartError, write_events};
 use crate::watch::Watch;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -103,6 +103,21 @@ pub enum FaultError {
         /// What the unit said last.
         seen: String,
     },
+}
+
+/// Prepares a pair that is off, lets `story` happen to it, and leaves both event logs in the folder of the run.
+fn with_pair(
+    settings: &PairSettings,
+    story: impl FnOnce(&mut Pair) -> Result<String, FaultError>,
+) -> Result<String, FaultError> {
+    let mut pair = Pair::prepare(settings)?;
+    let zero = Micros::now();
+    let told = story(&mut pair);
+    let path = settings.folder.join("events.txt");
+    let written = std::fs::write(&path, write_events(&pair, zero));
+    let told = told?;
+    written.map_err(|source| FaultError::Damage { what: "write", path, source })?;
+    Ok(told)
 }
 
 /// Waits until a status that was asked for from now on is as wanted.

@@ -1,7 +1,8 @@
 //! One pair that meets several faults in turn: unequal drives, five hundred bad datagrams, a full state partition that a takeover must
-//! survive, and a mail volume overwritten with garbage on the unit that was PRIMARY.
+//! survive, and a mail volume overwritten with garbage on the unit that was PRIMARY, up to its repair by the advice
+//! of the alarm.
 
-use super::{FaultError, damage, expect, expect_alarm, frames, summary};
+use super::{FaultError, damage, expect, expect_alarm, frames, summary, with_pair};
 use crate::clock::{Micros, wait_until};
 use crate::pair::{Pair, PairSettings, UNITS, mac};
 use crate::scenario::{StartLimits, bring_up, is_whole};
@@ -9,7 +10,7 @@ use std::fs::File;
 use std::time::Duration;
 use twinpost_api::Status;
 use twinpost_switch::{Plug, Randomness};
-use twinpost_types::{EffectiveMode, VolumeId};
+use twinpost_types::{DiskState, EffectiveMode, Replication, VolumeId};
 
 /// Drive of unit b, bytes: 1 GiB more than unit a's.
 const LARGE_DRIVE_BYTES: u64 = 5 * 1024 * 1024 * 1024;
@@ -41,21 +42,26 @@ const ALARM_EVERY: Duration = Duration::from_secs(60);
 /// # Errors
 /// See [`FaultError`].
 pub fn foreign_input(settings: &PairSettings) -> Result<String, FaultError> {
-    let mut pair = Pair::prepare(settings)?;
+    with_pair(settings, |pair| story(pair, settings))
+}
+
+fn story(pair: &mut Pair, settings: &PairSettings) -> Result<String, FaultError> {
     let disk = pair.layout(1).disk();
     File::options()
         .write(true)
         .open(&disk)
         .and_then(|file| file.set_len(LARGE_DRIVE_BYTES))
         .map_err(|source| FaultError::Damage { what: "enlarge", path: disk.clone(), source })?;
-    bring_up(&mut pair, StartLimits::default(), |_| {})?;
-    let counted = bad_datagrams(&pair, settings.seed)?;
-    let sizes = unequal_drives(&pair)?;
-    full_state_partition(&mut pair, settings)?;
-    let took = takeover_with_full_state(&mut pair)?;
-    garbled_volume(&mut pair)?;
+    bring_up(pair, StartLimits::default(), |_| {})?;
+    let counted = bad_datagrams(pair, settings.seed)?;
+    let sizes = unequal_drives(pair)?;
+    full_state_partition(pair, settings)?;
+    let took = takeover_with_full_state(pair)?;
+    garbled_volume(pair)?;
+    alone_with_garbled_volume(pair)?;
+    erased_volume(pair)?;
     Ok(format!(
-        "{sizes}; {counted}; takeover with a full state partition after {took} ms; garbled volume kept out"
+        "{sizes}; {counted}; takeover with a full state partition after {took} ms; garbled volume kept out of the role, erased and filled again"
     ))
 }
 
@@ -174,56 +180,102 @@ fn full_state_partition(pair: &mut Pair, settings: &PairSettings) -> Result<(), 
     Ok(())
 }
 
-/// The epoch of a takeover needs no free block. Milliseconds from the power cut to the next greeting on the virtual IP.
+/// The epoch of a takeover needs no free block. Milliseconds from the power cut to the first greeting of b on the virtual IP.
 fn takeover_with_full_state(pair: &mut Pair) -> Result<i64, FaultError> {
     let before = expect("b", pair.watch(1), ALARM_WITHIN, "a status", |_| true)?.epoch;
     let cut = pair.power_cut(0)?;
+    let owned = || pair.vip_owner().filter(|(unit, at)| *unit == 1 && *at > cut);
+    if !wait_until(TAKEOVER_WITHIN, super::EVERY, || owned().is_some()) {
+        return Err(not_seen(pair, 1, "b speaks for the virtual IP", TAKEOVER_WITHIN));
+    }
+    // A last greeting of a may have been under way at the cut: only one after b has spoken counts.
+    let at = expect_greeting(pair, 1)?;
     expect("b", pair.watch(1), TAKEOVER_WITHIN, "PRIMARY with a newer epoch", |status| {
         status.effective == EffectiveMode::Primary && status.epoch > before
     })?;
-    let greeted = |pair: &Pair| pair.outages.last_answer().filter(|at| *at > cut);
-    // The last greeting of the old primary may still be under way at the cut: the owner must be b.
-    let serves = wait_until(TAKEOVER_WITHIN, super::EVERY, || {
-        greeted(pair).is_some() && pair.vip_owner().is_some_and(|(unit, at)| unit == 1 && at > cut)
-    });
-    match (serves, greeted(pair)) {
-        (true, Some(at)) => Ok(at.ms_since(cut)),
-        _ => {
-            let seen = summary(pair.watch(1).status(cut).as_ref());
-            let what = "a greeting of b on the virtual IP".to_owned();
-            Err(FaultError::NotSeen { unit: "b", what, limit: TAKEOVER_WITHIN, seen })
-        }
-    }
+    Ok(at.ms_since(cut))
 }
 
-/// The unit that was PRIMARY comes back with garbage in its queue volume: it says which volume and what to do, and never takes the role.
+/// The unit that was PRIMARY comes back with garbage in its queue volume: it says which volume and what to do, and the other unit goes on
+/// serving.
 fn garbled_volume(pair: &mut Pair) -> Result<(), FaultError> {
     damage::garble(&pair.layout(0).disk(), "mail-queue")?;
     pair.power_on(0)?;
     let words = ["mail volume queue is not usable", "cannot take over", "erase its first and last MiB"];
     expect_alarm("a", pair.watch(0), JOIN_WITHIN, &words)?;
+    never_primary(pair, 0, "takes the role with a garbled volume")?;
+    expect_greeting(pair, 1)?;
+    expect("b", pair.watch(1), HOLD, "PRIMARY", |status| status.effective == EffectiveMode::Primary)?;
+    Ok(())
+}
+
+/// Nobody else is left, and still the unit with the garbled volume keeps away from the role.
+fn alone_with_garbled_volume(pair: &mut Pair) -> Result<(), FaultError> {
+    pair.power_cut(1)?;
+    never_primary(pair, 0, "takes over with a garbled volume from a dead peer")
+}
+
+/// The advice of the alarm works: the erased volume is filled from the other unit, which serves meanwhile.
+fn erased_volume(pair: &mut Pair) -> Result<(), FaultError> {
+    pair.power_cut(0)?;
+    damage::erase(&pair.layout(0).disk(), "mail-queue")?;
+    pair.power_on(0)?;
+    pair.power_on(1)?;
+    expect("b", pair.watch(1), JOIN_WITHIN, "PRIMARY", |status| status.effective == EffectiveMode::Primary)?;
+    let mut roles = Ok(());
+    expect("a", pair.watch(0), JOIN_WITHIN, "its erased queue volume is filled from b", |status| {
+        if status.effective == EffectiveMode::Primary {
+            roles = Err(());
+        }
+        status.volumes.first().is_some_and(|queue| {
+            let filling = queue.replication == Replication::SyncTarget;
+            queue.peer == DiskState::UpToDate && (filling || queue.local == DiskState::UpToDate)
+        })
+    })?;
+    if roles.is_err() {
+        let seen = summary(pair.watch(0).status(Micros::default()).as_ref());
+        return Err(FaultError::Forbidden {
+            unit: "a",
+            what: "took the role with an empty volume".to_owned(),
+            seen,
+        });
+    }
+    expect_greeting(pair, 1).map(drop)
+}
+
+/// Watches a unit for a while that must not take the role.
+fn never_primary(pair: &Pair, unit: usize, what: &str) -> Result<(), FaultError> {
     let end = Micros::now() + HOLD;
     while Micros::now() < end {
         std::thread::sleep(super::EVERY);
-        let status = |unit: usize| pair.watch(unit).status(Micros::default());
-        let is_primary = |status: &Option<Status>| {
-            status.as_ref().is_some_and(|status| status.effective == EffectiveMode::Primary)
+        let status = pair.watch(unit).status(Micros::default());
+        let promoted = |status: &Status| {
+            status.effective == EffectiveMode::Primary || status.volumes.iter().any(|volume| volume.promoted)
         };
-        let (a, b) = (status(0), status(1));
-        if is_primary(&a) {
-            let what = "takes the role with a garbled volume".to_owned();
-            return Err(FaultError::Forbidden { unit: "a", what, seen: summary(a.as_ref()) });
+        if status.as_ref().is_some_and(promoted) {
+            let seen = summary(status.as_ref());
+            return Err(FaultError::Forbidden { unit: UNITS[unit], what: what.to_owned(), seen });
         }
-        if b.is_some() && !is_primary(&b) {
-            let what = "leaves the role when a unit with a garbled volume returns".to_owned();
-            return Err(FaultError::Forbidden { unit: "b", what, seen: summary(b.as_ref()) });
-        }
-    }
-    let since = Micros::now();
-    if !wait_until(HOLD, super::EVERY, || pair.outages.last_answer().is_some_and(|at| at > since)) {
-        let what = "greetings on the virtual IP go on".to_owned();
-        let seen = summary(pair.watch(1).status(Micros::default()).as_ref());
-        return Err(FaultError::NotSeen { unit: "b", what, limit: HOLD, seen });
     }
     Ok(())
+}
+
+/// The first greeting on the virtual IP from now on, and that it is this unit which speaks there.
+fn expect_greeting(pair: &Pair, unit: usize) -> Result<Micros, FaultError> {
+    let since = Micros::now();
+    let mut greeted = None;
+    wait_until(TAKEOVER_WITHIN, super::EVERY, || {
+        greeted = greeted.or(pair.outages.last_answer().filter(|at| *at > since));
+        greeted.is_some()
+    });
+    let owner = pair.vip_owner().map(|(unit, _)| unit);
+    match greeted {
+        Some(at) if owner == Some(unit) => Ok(at),
+        _ => Err(not_seen(pair, unit, "greetings on the virtual IP", TAKEOVER_WITHIN)),
+    }
+}
+
+fn not_seen(pair: &Pair, unit: usize, what: &str, limit: Duration) -> FaultError {
+    let seen = summary(pair.watch(unit).status(Micros::default()).as_ref());
+    FaultError::NotSeen { unit: UNITS[unit], what: what.to_owned(), limit, seen }
 }

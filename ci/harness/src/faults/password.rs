@@ -1,7 +1,7 @@
 //! Two units whose HA passwords differ (`spec/ha.md` section 3): both say so, none takes the role with data that waits for its peer,
 //! and nobody storms.
 
-use super::{FaultError, expect_alarm, summary};
+use super::{FaultError, expect_alarm, summary, with_pair};
 use crate::clock::Micros;
 use crate::pair::{Pair, PairSettings, UNITS};
 use crate::provision;
@@ -22,7 +22,10 @@ const MODE_CHANGES_MAX: usize = 1;
 /// # Errors
 /// See [`FaultError`].
 pub fn wrong_password(settings: &PairSettings) -> Result<String, FaultError> {
-    let mut pair = Pair::prepare(settings)?;
+    with_pair(settings, |pair| story(pair, settings))
+}
+
+fn story(pair: &mut Pair, settings: &PairSettings) -> Result<String, FaultError> {
     let script = provision::script(1, &settings.settings);
     let script = script.replace(provision::HA_PASSWORD, "another group 2");
     provisioning_disk(&script, &pair.layout(1).provisioning())?;

@@ -1,7 +1,7 @@
 //! Provisioning disks that are none (`spec/appliance.md`, ARCHITECTURE "Provisioning"): garbage on one unit, a script with an error
 //! in line 7 on the other. Both units stay OFF with factory settings and say which disk, which line, and what to do.
 
-use super::{FaultError, expect_alarm, summary};
+use super::{FaultError, expect_alarm, summary, with_pair};
 use crate::pair::{Pair, PairSettings, UNITS};
 use crate::provision;
 use crate::qemu::provisioning_disk;
@@ -22,7 +22,10 @@ const WRONG_LINE: usize = 7;
 /// # Errors
 /// See [`FaultError`].
 pub fn bad_provisioning(settings: &PairSettings) -> Result<String, FaultError> {
-    let mut pair = Pair::prepare(settings)?;
+    with_pair(settings, |pair| story(pair, settings))
+}
+
+fn story(pair: &mut Pair, settings: &PairSettings) -> Result<String, FaultError> {
     let disk = pair.layout(0).provisioning();
     let mut random = Randomness::new(settings.seed);
     let garbage: Vec<u8> =
