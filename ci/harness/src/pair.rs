@@ -127,7 +127,7 @@ impl Pair {
             HostSettings { mac: [0x52, 0x54, 0, 0xC, 0, 1], ip: provision::CLIENT },
             lans[0].add_plug(),
             vec![
-                Box::new(Load::new(vip, ledger.clone(), load.clone())),
+                Box::new(Load::new(vip, ledger.clone(), load.clone(), outages.clone())),
                 Box::new(Probe::new(vip, outages.clone())),
                 Box::new(Mailbox::new(vip, ledger.clone(), login, mailbox.clone())),
             ],

@@ -27,7 +27,7 @@ fn every_acknowledged_message_is_delivered_once_and_a_cut_is_an_outage() {
         CLIENT,
         lan.add_plug(),
         vec![
-            Box::new(Load::new(HOP.ip, ledger.clone(), load.clone())),
+            Box::new(Load::new(HOP.ip, ledger.clone(), load.clone(), outages.clone())),
             Box::new(Probe::new(HOP.ip, outages.clone())),
         ],
     );

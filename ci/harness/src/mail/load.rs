@@ -3,6 +3,7 @@
 
 use super::book::AttemptId;
 use super::ledger::Ledger;
+use super::probe::Outages;
 use super::smtp::{Outcome, Session, Stage};
 use crate::clock::Micros;
 use crate::host::{Application, Connection, Net};
@@ -12,10 +13,10 @@ use std::time::Duration;
 
 /// SMTP (RFC 5321).
 const PORT: u16 = 25;
-/// Sessions that move at once.
-const LIVELY_MAX: usize = 6;
+/// Sessions that move at once. Each needs a process on the unit, which costs an emulated one a second to start.
+const LIVELY_MAX: usize = 4;
 /// All sessions, those included that hang on a unit that died.
-const SESSIONS_MAX: usize = 16;
+const SESSIONS_MAX: usize = 12;
 /// A session without progress for this long no longer counts as lively. An emulated unit that is busy takes seconds.
 const HANGING_AFTER: Duration = Duration::from_secs(3);
 /// A session without progress for this long is given up.
@@ -97,6 +98,7 @@ pub struct Load {
     target: Ipv4Address,
     ledger: Ledger,
     settings: LoadSettings,
+    outages: Outages,
     lines: Vec<Line>,
     closing: Vec<(Connection, Micros)>,
     next_tick: Micros,
@@ -104,14 +106,15 @@ pub struct Load {
 }
 
 impl Load {
-    /// A client that sends to `target` as `settings` say.
+    /// A client that sends to `target` as `settings` say. Its greetings count as answers of the service too.
     #[must_use]
-    pub fn new(target: Ipv4Address, ledger: Ledger, settings: LoadSettings) -> Self {
+    pub fn new(target: Ipv4Address, ledger: Ledger, settings: LoadSettings, outages: Outages) -> Self {
         let now = Micros::now();
         Self {
             target,
             ledger,
             settings,
+            outages,
             lines: Vec::new(),
             closing: Vec::new(),
             next_tick: now,
@@ -196,11 +199,14 @@ pub(super) fn sweep_closing(closing: &mut Vec<(Connection, Micros)>, now: Micros
 }
 
 impl Line {
-    fn advance(&mut self, now: Micros, net: &mut Net<'_>, ledger: &Ledger) {
+    fn advance(&mut self, now: Micros, net: &mut Net<'_>, ledger: &Ledger, outages: &Outages) {
         self.connection.pump(net);
         self.was_established |= self.connection.is_established(net);
         while let Some(text) = self.connection.line() {
             self.progress = now;
+            if self.session.stage() == Stage::Greeting && text.starts_with(b"220") {
+                outages.answered(now);
+            }
             match self.session.handle(&text) {
                 Outcome::None => {}
                 Outcome::SendBody => {
@@ -228,11 +234,11 @@ impl Line {
 impl Application for Load {
     fn poll(&mut self, now: Micros, net: &mut Net<'_>) {
         for line in &mut self.lines {
-            line.advance(now, net, &self.ledger);
+            line.advance(now, net, &self.ledger, &self.outages);
         }
         self.tick(now, net);
         for line in &mut self.lines {
-            line.advance(now, net, &self.ledger);
+            line.advance(now, net, &self.ledger, &self.outages);
         }
         self.sweep(now, net);
     }

@@ -74,7 +74,8 @@ impl Outages {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn answered(&self, now: Micros) {
+    /// A fresh greeting was received.
+    pub(super) fn answered(&self, now: Micros) {
         let mut record = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(last) = record.last {
             record.longest = record.longest.max(now.since(last));
