@@ -39,6 +39,22 @@ expect  ledger lost 0 duplicated 0
 }
 
 #[test]
+fn every_shipped_file() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let scenarios: Vec<_> = files.filter(|file| file.extension().is_some_and(|end| end == "scn")).collect();
+    assert!(scenarios.len() > 10, "{scenarios:?}");
+    for file in scenarios {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let scenario = parse(&file.display().to_string(), &text).unwrap_or_else(|error| panic!("{error}"));
+        assert!(
+            scenario.steps.iter().any(|step| matches!(step.what, What::Expect(_))),
+            "{file:?} expects nothing"
+        );
+    }
+}
+
+#[test]
 fn every_action_of_the_table() {
     let second = Duration::from_secs(1);
     let cases = [
