@@ -72,13 +72,11 @@ pub fn run(settings: &DemoSettings, face: &mut dyn Face) -> Result<Report, DemoE
     let began = Micros::now();
     let mut pair = Pair::prepare(&settings.pair)?;
     face.say("booting two units from the same image");
-    let started = crate::scenario::bring_up(&mut pair, StartLimits::default(), |pair| {
-        // The visitor can quit by the keys once the pair is up; until then by the signal.
-        face.look(pair);
-    });
+    let started = crate::scenario::bring_up(&mut pair, StartLimits::default(), |pair| face.look(pair));
     let zero = match started {
         Ok(zero) => zero,
         Err(StartError::Pair(error)) => return Err(error.into()),
+        Err(StartError::Quit) => return Err(DemoError::Quit),
         Err(error) => return Err(stuck(&pair, began, "start", error.to_string())),
     };
     face.say(&format!("the pair is whole {:.1} s after power-on", zero.since(began).as_secs_f64()));

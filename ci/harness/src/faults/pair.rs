@@ -52,7 +52,7 @@ fn story(pair: &mut Pair, settings: &PairSettings) -> Result<String, FaultError>
         .open(&disk)
         .and_then(|file| file.set_len(LARGE_DRIVE_BYTES))
         .map_err(|source| FaultError::Damage { what: "enlarge", path: disk.clone(), source })?;
-    bring_up(pair, StartLimits::default(), |_| {})?;
+    bring_up(pair, StartLimits::default(), |_| true)?;
     let counted = bad_datagrams(pair, settings.seed)?;
     let sizes = unequal_drives(pair)?;
     full_state_partition(pair, settings)?;
@@ -200,12 +200,23 @@ fn takeover_with_full_state(pair: &mut Pair) -> Result<i64, FaultError> {
 /// serving.
 fn garbled_volume(pair: &mut Pair) -> Result<(), FaultError> {
     damage::garble(&pair.layout(0).disk(), "mail-queue")?;
+    pair.watch(1).refresh();
+    let before = pair.watch(1).last_event();
     pair.power_on(0)?;
     let words = ["mail volume queue is not usable", "cannot take over", "erase its first and last MiB"];
     expect_alarm("a", pair.watch(0), JOIN_WITHIN, &words)?;
     never_primary(pair, 0, "takes the role with a garbled volume")?;
     expect_greeting(pair, 1)?;
-    expect("b", pair.watch(1), HOLD, "PRIMARY", |status| status.effective == EffectiveMode::Primary)?;
+    let b = expect("b", pair.watch(1), HOLD, "PRIMARY", |status| status.effective == EffectiveMode::Primary)?;
+    pair.watch(1).refresh();
+    // The returning unit tries again and again to connect the volume that it has not: b's writes must not wait for that.
+    let stalls = pair.watch(1).events(before).iter().filter(|event| event.record.name == "fence").count();
+    if stalls > 0 {
+        let what = format!(
+            "asks {stalls} times what became of a: its writes stall for a volume that a does not have"
+        );
+        return Err(FaultError::Forbidden { unit: "b", what, seen: summary(Some(&b)) });
+    }
     Ok(())
 }
 

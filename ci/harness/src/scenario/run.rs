@@ -76,10 +76,10 @@ pub fn run(
     pair_settings.settings.extend(scenario.settings.iter().cloned());
     let powered = Micros::now();
     let mut pair = Pair::prepare(&pair_settings)?;
-    let zero = match bring_up(&mut pair, settings.limits, |_| ()) {
+    let zero = match bring_up(&mut pair, settings.limits, |_| true) {
         Ok(zero) => zero,
         Err(StartError::Pair(error)) => return Err(error.into()),
-        Err(error @ StartError::NotWhole { .. }) => {
+        Err(error @ (StartError::NotWhole { .. } | StartError::Quit)) => {
             let failure = Failure { line: 0, text: "start of the pair".into(), why: error.to_string() };
             return Ok(outcome(&pair, Some(failure), powered, powered));
         }

@@ -30,6 +30,9 @@ pub enum StartError {
     /// The bench failed.
     #[error("the pair could not be switched on")]
     Pair(#[from] PairError),
+    /// Whoever looks wants to stop.
+    #[error("interrupted")]
+    Quit,
     /// The units did.
     #[error("the pair was not whole within {limit:?}: {state}")]
     NotWhole {
@@ -41,21 +44,25 @@ pub enum StartError {
 }
 
 /// Switches both units on and waits until the pair is whole with unit a as PRIMARY; returns that moment. `look` is called again and
-/// again meanwhile.
+/// again meanwhile, and ends the wait with false.
 ///
 /// # Errors
 /// See [`StartError`].
 pub fn bring_up(
     pair: &mut Pair,
     limits: StartLimits,
-    mut look: impl FnMut(&Pair),
+    mut look: impl FnMut(&Pair) -> bool,
 ) -> Result<Micros, StartError> {
     pair.power_on(0)?;
     pair.power_on(1)?;
+    let mut quit = false;
     let whole = wait_until(limits.whole, EVERY, || {
-        look(pair);
-        is_whole(pair) == Ok(0)
+        quit = !look(pair);
+        quit || is_whole(pair) == Ok(0)
     });
+    if quit {
+        return Err(StartError::Quit);
+    }
     if !whole {
         let state = is_whole(pair).map_or_else(|why| why, |_| "b is PRIMARY instead of a".to_owned());
         return Err(StartError::NotWhole { limit: limits.whole, state });
