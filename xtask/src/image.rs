@@ -97,7 +97,10 @@ impl Default for Options {
 /// `cargo xtask image`.
 pub fn image(args: ImageArgs) -> anyhow::Result<i32> {
     if args.check_reproducible {
-        check_reproducible()?;
+        match &args.root {
+            Some(root) => reproducible::check_workspace(&std::path::absolute(root)?)?,
+            None => check_reproducible()?,
+        }
         return Ok(0);
     }
     let mut options = Options::default();

@@ -10,12 +10,21 @@ use std::process::Command;
 
 /// Builds twice and compares. Both builds compress fast: what is compared are inputs and order, not the compressor's effort.
 pub fn check_reproducible() -> anyhow::Result<()> {
-    let root = workspace();
+    check_workspace(&workspace())
+}
+
+/// The same for a workspace given, which must not change meanwhile.
+pub fn check_workspace(root: &Path) -> anyhow::Result<()> {
     let scratch = tempfile::Builder::new().prefix("twinpost-again-").tempdir()?;
-    let first =
-        build(&Options { out: root.join("target/image/reproducible"), fast: true, ..Options::default() })?;
+    let first = build(&Options {
+        root: root.to_owned(),
+        out: root.join("target/image/reproducible"),
+        locked: false,
+        fast: true,
+        programs: None,
+    })?;
     let copy = scratch.path().join("another place");
-    copy_workspace(&root, &copy)?;
+    copy_workspace(root, &copy)?;
     let out = scratch.path().join("out");
     eprintln!("  building again in {}", copy.display());
     let status = Command::new("sh")

@@ -39,41 +39,65 @@ pub fn complete(
 
 /// Packs a tree as squashfs into `file`, with nothing of the machine in it.
 ///
-/// By `mksquashfs -tar`: sqfstar of squashfs-tools 4.5.1 refuses every compressor option.
+/// The tree is given to mksquashfs 4.5.1 as a pseudo file. Its tar modes would not do: sqfstar refuses every compressor
+/// option, and both give the root folder to the user who runs them.
 pub fn squash(tree: &Tree, file: &Path, level: u32, block: u32, mtime: u32) -> anyhow::Result<()> {
     let _ = std::fs::remove_file(file);
-    let mtime_text = mtime.to_string();
-    let mut child = Command::new("mksquashfs")
-        .args(["-"])
+    let pseudo = file.with_extension("pseudo");
+    write_pseudo(tree, &pseudo, mtime).context("writing the root file system for mksquashfs")?;
+    let output = Command::new("mksquashfs")
+        .arg("-")
         .arg(file)
-        .arg("-tar")
         .args(["-comp", "zstd", "-Xcompression-level", &level.to_string(), "-b", &block.to_string()])
         .args(["-reproducible", "-no-xattrs", "-no-progress", "-quiet", "-exit-on-error"])
-        .args([
-            "-mkfs-time",
-            &mtime_text,
-            "-root-time",
-            &mtime_text,
-            "-root-mode",
-            "755",
-            "-root-uid",
-            "0",
-            "-root-gid",
-            "0",
-        ])
+        .args(["-mkfs-time", &mtime.to_string(), "-pf"])
+        .arg(&pseudo)
         .env_remove("SOURCE_DATE_EPOCH")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
+        .stdin(Stdio::null())
+        .output()
         .context("starting mksquashfs")?;
-    let stdin = child.stdin.take().expect("stdin was asked for as a pipe");
-    let written = tree.write_tar(BufWriter::with_capacity(1 << 20, stdin), mtime);
-    let output = child.wait_with_output()?;
-    if !output.status.success() {
+    std::fs::remove_file(&pseudo)?;
+    // It prints what it does not understand and goes on: every word on stderr is a failure.
+    if !output.status.success() || !output.stderr.is_empty() {
         bail!("mksquashfs ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
     }
-    written.context("giving the root file system to mksquashfs")
+    Ok(())
+}
+
+/// mksquashfs's pseudo file format: definitions, a mark, then the contents of all files.
+fn write_pseudo(tree: &Tree, path: &Path, mtime: u32) -> anyhow::Result<()> {
+    let mut out = BufWriter::with_capacity(1 << 20, std::fs::File::create(path)?);
+    writeln!(out, "/ D {mtime} 755 0 0")?;
+    let mut offset = 0;
+    for (path, entry) in tree.with_parents() {
+        let Entry { uid, gid, mode, node } = entry;
+        let name = pseudo_name(path);
+        match node {
+            Node::Dir => writeln!(out, "{name} D {mtime} {mode:o} {uid} {gid}")?,
+            Node::Link(target) => writeln!(out, "{name} S {mtime} {mode:o} {uid} {gid} {target}")?,
+            Node::File(contents) => {
+                writeln!(out, "{name} R {mtime} {mode:o} {uid} {gid} {} {offset}", contents.len())?;
+                offset += contents.len();
+            }
+        }
+    }
+    out.write_all(b"#\n# START OF DATA - DO NOT MODIFY\n#\n")?;
+    for (_, contents) in tree.files() {
+        out.write_all(contents)?;
+    }
+    Ok(out.flush()?)
+}
+
+/// A name as the pseudo file format wants it.
+fn pseudo_name(path: &str) -> String {
+    let mut name = String::with_capacity(path.len());
+    for letter in path.chars() {
+        if letter.is_whitespace() || matches!(letter, '\\' | '"') {
+            name.push('\\');
+        }
+        name.push(letter);
+    }
+    name
 }
 
 /// Appends the hash tree to a squashfs file. Returns the root hash and the tree's offset.
@@ -106,4 +130,30 @@ fn overlay(tree: &mut Tree, dir: &Path, prefix: &str) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn squashfs_has_our_owners_and_the_same_bits_twice() {
+        let mut tree = Tree::default();
+        tree.file("usr/bin/[", 0o755, b"applet".to_vec());
+        tree.file("a b", 0o644, vec![7; 300_000]);
+        tree.link("bin", "usr/bin");
+        tree.insert("usr/sbin/postdrop", Entry { uid: 0, gid: 103, mode: 0o2555, node: Node::File(vec![1]) });
+        let dir = tempfile::tempdir().unwrap();
+        let files = [dir.path().join("1"), dir.path().join("2")];
+        for file in &files {
+            squash(&tree, file, 1, 131_072, 9).unwrap();
+        }
+        assert!(std::fs::read(&files[0]).unwrap() == std::fs::read(&files[1]).unwrap());
+        let list = Command::new("unsquashfs").arg("-lln").arg(&files[0]).output().unwrap();
+        let list = String::from_utf8_lossy(&list.stdout);
+        let line = |end: &str| list.lines().find(|line| line.ends_with(end)).unwrap_or_default().to_owned();
+        assert!(line("squashfs-root").starts_with("drwxr-xr-x 0/0 "), "{list}");
+        assert!(line("postdrop").starts_with("-r-xr-sr-x 0/103 "), "{list}");
+        assert!(line("a b").contains(" 300000 "), "{list}");
+    }
 }

@@ -71,13 +71,12 @@ pub fn run(options: &Options) -> anyhow::Result<BuiltImage> {
         }
     };
     let (built, inputs) = (work.results(), work.key(&programs)?);
-    if work.is_current(&built, &inputs) {
+    if let Some(manifest) = work.current(&built, &inputs) {
+        tell_unlocked(&manifest.unlocked);
         return Ok(built);
     }
     let selection = work.store.fetch(&work.lock, &work.recipe, &options.out.join("apt"), options.locked)?;
-    for line in &selection.unlocked {
-        eprintln!("  NOT LOCKED: {line}");
-    }
+    tell_unlocked(&selection.unlocked);
     let base = work.base(&selection)?;
     let grub = work.grub(&selection)?;
     let initrd = initrd::build(&options.root, &work.recipe, &base, &programs.init)?;
@@ -133,6 +132,12 @@ pub fn run(options: &Options) -> anyhow::Result<BuiltImage> {
         },
     )?;
     Ok(built)
+}
+
+fn tell_unlocked(lines: &[String]) {
+    for line in lines {
+        eprintln!("  NOT LOCKED, the sources serve another version: {line}");
+    }
 }
 
 /// Inputs and folders of a build.
@@ -195,17 +200,15 @@ impl<'a> Work<'a> {
         Ok(key)
     }
 
-    /// True if the results of the last build were made of the same inputs. What was not locked is tried again.
-    fn is_current(&self, built: &BuiltImage, inputs: &str) -> bool {
-        let manifest = std::fs::read(&built.manifest)
-            .ok()
-            .and_then(|text| serde_json::from_slice::<Manifest>(&text).ok());
-        manifest.is_some_and(|manifest| {
-            manifest.inputs == inputs
-                && (manifest.unlocked.is_empty() || !self.options.locked)
-                && built.image.exists()
-                && built.sbom.exists()
-        })
+    /// The manifest of the last build, if its results are made of the same inputs.
+    fn current(&self, built: &BuiltImage, inputs: &str) -> Option<Manifest> {
+        let text = std::fs::read(&built.manifest).ok()?;
+        let manifest: Manifest = serde_json::from_slice(&text).ok()?;
+        let same = manifest.inputs == inputs
+            && (manifest.unlocked.is_empty() || !self.options.locked)
+            && built.image.exists()
+            && built.sbom.exists();
+        same.then_some(manifest)
     }
 
     fn base(&self, selection: &Selection) -> anyhow::Result<Tree> {
@@ -256,6 +259,8 @@ impl<'a> Work<'a> {
         let level = if self.options.fast { self.recipe.squash.fast_level } else { self.recipe.squash.level };
         key.add(format!("{level} {} {}", self.recipe.squash.block, self.recipe.verity.salt).as_bytes());
         key.add(mksquashfs_version()?.as_bytes());
+        key.add(include_str!("rootfs.rs").as_bytes());
+        key.add(include_str!("verity.rs").as_bytes());
         let mtime = self.recipe.source_date_epoch;
         let file = self.cached("root", key, |file| {
             let _step = Step::new("packing the root file system");

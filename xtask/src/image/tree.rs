@@ -34,6 +34,9 @@ pub struct Tree {
     entries: BTreeMap<String, Entry>,
 }
 
+/// A folder that no package describes.
+const PLAIN_DIR: Entry = Entry { uid: 0, gid: 0, mode: 0o755, node: Node::Dir };
+
 /// Folders that are links on a merged-usr system.
 const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
 
@@ -139,15 +142,18 @@ impl Tree {
         Ok(())
     }
 
+    /// All entries and the folders above them that were never added, sorted by path.
+    pub fn with_parents(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        let mut all: BTreeMap<&str, &Entry> =
+            self.entries.keys().flat_map(|path| parents(path)).map(|path| (path, &PLAIN_DIR)).collect();
+        all.extend(self.iter());
+        all.into_iter()
+    }
+
     /// Writes the tree as a tar stream that depends on nothing but the tree and the time given (seconds since 1970).
     pub fn write_tar(&self, out: impl Write, mtime: u32) -> anyhow::Result<()> {
         let mut builder = tar::Builder::new(out);
-        let parents: BTreeSet<&str> = self.entries.keys().flat_map(|path| parents(path)).collect();
-        let missing = parents.into_iter().filter(|path| !self.entries.contains_key(*path));
-        let dir = Entry { uid: 0, gid: 0, mode: 0o755, node: Node::Dir };
-        let mut all: BTreeMap<&str, &Entry> = self.iter().collect();
-        all.extend(missing.map(|path| (path, &dir)));
-        for (path, entry) in all {
+        for (path, entry) in self.with_parents() {
             let mut header = tar::Header::new_gnu();
             header.set_mtime(mtime.into());
             header.set_uid(entry.uid.into());
