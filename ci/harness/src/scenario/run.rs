@@ -253,6 +253,8 @@ impl Runner<'_> {
                 Ok(())
             }
             Err(ConsoleError::Silent { .. }) if may_die => Ok(()),
+            // What the console says when the supervisor died before it could answer.
+            Err(ConsoleError::Refused { answer, .. }) if may_die && answer.contains("did not answer") => Ok(()),
             Err(error) => {
                 let why = format!("{}: {error}", UNITS[unit]);
                 Err(Stop::Failed(Failure { line: step.line, text: step.text.clone(), why }))
