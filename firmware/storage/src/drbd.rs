@@ -142,11 +142,16 @@ impl Drbd {
     }
 
     /// Connects to the peer over `endpoint`; another connection of this volume is dropped first. Returns when DRBD began to
-    /// try, not when the peer answered.
+    /// try, not when the peer answered. A volume that is connected over `endpoint` already is left alone: when only the other volume
+    /// has to be connected again, a promoted peer must not stall for this one.
     ///
     /// # Errors
     /// The tool's; see [`CommandError`].
     pub async fn connect(&self, volume: VolumeId, endpoint: Endpoint) -> Result<(), CommandError> {
+        let same = *self.connection(volume) == Some(endpoint);
+        if same && self.status().await?[volume.index()].replication.is_connected() {
+            return Ok(());
+        }
         self.shared.wanted[volume.index()].store(false, Ordering::Relaxed);
         self.drop_connections(volume, true).await?;
         let secret = self.shared.settings.secret.as_deref();
