@@ -85,6 +85,7 @@ impl Executor {
                 let vips = self.vips.clone();
                 blocking(move || lease.claim(&vips)).await?;
                 self.vips_held(true);
+                self.start_mailboxes();
                 Ok(())
             }
             Step::ReleaseVips => {
@@ -116,6 +117,16 @@ impl Executor {
         let [queue, data] = VolumeId::ALL;
         // Without it the peer waits for its time limit, 0.9 s, and goes on.
         let _ = both(self.drbd.disconnect(queue), self.drbd.disconnect(data)).await;
+    }
+
+    /// After the virtual IPs, so that they do not wait for it; a failure is an event and init's restart mends it.
+    fn start_mailboxes(&self) {
+        let (mail, shared) = (Arc::clone(&self.mail), Arc::clone(&self.shared));
+        tokio::spawn(async move {
+            if let Err(error) = mail.start_mailboxes().await {
+                shared.event("service", &format!("mailboxes are not served: {}", chain(&error)));
+            }
+        });
     }
 
     fn vips_held(&self, held: bool) {

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use twinpost_ha::{Event, FenceAnswer, Step};
 use twinpost_net::greeting::{self, Greeting};
 use twinpost_storage::fence::{self, FenceListener, HelperEvent};
+use twinpost_types::EffectiveMode;
 
 /// Steps that wait; the decisions ask for one at a time.
 const STEPS_MAX: usize = 16;
@@ -26,7 +27,6 @@ pub fn start(unit: &Arc<Unit>, outputs: Inbox<Output>, led: Option<String>) {
     tokio::spawn(take_outputs(Arc::clone(unit), outputs, steps, led));
     tokio::spawn(run_steps(Arc::clone(unit), todo));
     tokio::spawn(tell_volumes(Arc::clone(unit)));
-    tokio::spawn(warm(Arc::clone(unit)));
     match fence::listen(std::path::Path::new(fence::FENCE_SOCKET)) {
         Ok(listener) => drop(tokio::spawn(take_fence_questions(Arc::clone(unit), listener))),
         Err(error) => {
@@ -59,7 +59,12 @@ async fn take_outputs(
                     }
                 }
                 Output::AnswerFence(answer) => answer_fence(&unit, answer),
-                Output::Mode(mode) => minder::show(led.as_deref(), mode),
+                Output::Mode(mode) => {
+                    minder::show(led.as_deref(), mode);
+                    if mode == EffectiveMode::Secondary {
+                        drop(tokio::spawn(warm(Arc::clone(&unit))));
+                    }
+                }
                 Output::Note(note) => {
                     let (name, text) = words::note(&note);
                     unit.shared.event(name, &text);

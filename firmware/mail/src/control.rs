@@ -131,7 +131,8 @@ impl Mail {
             .map_err(|errno| PrepareError { path: users, source: errno.into() })
     }
 
-    /// Starts Postfix and waits until it greets, then asks for Dovecot. The volumes are mounted.
+    /// Starts Postfix and waits until it greets: that is what a virtual IP waits for. Dovecot is started by
+    /// [`Mail::start_mailboxes`]. The volumes are mounted.
     ///
     /// # Errors
     /// See [`StartError`]. What was started keeps running until [`Mail::stop`].
@@ -185,13 +186,8 @@ impl Mail {
     /// Reads the servers' programs and libraries, so that their start does not wait for the disk. Returns the bytes read.
     #[must_use]
     pub fn warm(&self) -> u64 {
-        let folders = [
-            "/usr/lib/postfix",
-            "/usr/lib/postfix/sbin",
-            "/usr/lib/dovecot",
-            "/usr/lib/dovecot/modules",
-            "/usr/sbin",
-        ];
+        let folders =
+            ["/usr/lib/postfix", "/usr/lib/postfix/sbin", "/usr/lib/x86_64-linux-gnu", "/usr/lib/dovecot"];
         let mut total = 0;
         for folder in folders {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
