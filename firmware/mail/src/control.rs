@@ -151,11 +151,16 @@ impl Mail {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
-        tokio::time::timeout(START_LIMIT, greets).await.map_err(|_| StartError::Silent)?;
-        init_client::start("dovecot")
-            .await
-            .map(drop)
-            .map_err(|source| StartError::Init { service: "dovecot", source })
+        tokio::time::timeout(START_LIMIT, greets).await.map_err(|_| StartError::Silent)
+    }
+
+    /// Starts Dovecot, which nothing waits for: mail for local mailboxes stays queued until it runs.
+    ///
+    /// # Errors
+    /// init refuses.
+    pub async fn start_mailboxes(&self) -> Result<(), StartError> {
+        let started = init_client::start("dovecot").await;
+        started.map(drop).map_err(|source| StartError::Init { service: "dovecot", source })
     }
 
     /// Lets deliveries under way end, within a limit, then stops both. Also tries the second when the first fails.
