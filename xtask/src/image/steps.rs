@@ -67,7 +67,7 @@ pub fn run(options: &Options) -> anyhow::Result<BuiltImage> {
         Some(dir) => firmware::read(dir)?,
         None => {
             let _step = Step::new("building the firmware");
-            firmware::build(&options.root, &options.out.join("firmware"), options.locked)?
+            firmware::build(&options.root, &options.root.join("target/image/firmware"), options.locked)?
         }
     };
     let (built, inputs) = (work.results(), work.key(&programs)?);
