@@ -84,6 +84,8 @@ struct Shared {
     connections: [Mutex<Option<Endpoint>>; VOLUMES],
     /// The first MiB was zero when the volume was prepared, and nothing was received since.
     blank: [AtomicBool; VOLUMES],
+    /// It could not be prepared: the kernel knows nothing of it, which must not look like "not told yet".
+    unusable: [AtomicBool; VOLUMES],
 }
 
 impl Drbd {
@@ -97,6 +99,7 @@ impl Drbd {
             wanted: Default::default(),
             connections: Default::default(),
             blank: Default::default(),
+            unusable: Default::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -106,6 +109,12 @@ impl Drbd {
     /// # Errors
     /// The partition is missing, carries foreign data, or cannot be read or attached; the text tells the operator what to do.
     pub async fn prepare(&self, volume: VolumeId) -> Result<Prepared, PrepareError> {
+        let result = self.try_prepare(volume).await;
+        self.shared.unusable[volume.index()].store(result.is_err(), Ordering::Relaxed);
+        result
+    }
+
+    async fn try_prepare(&self, volume: VolumeId) -> Result<Prepared, PrepareError> {
         let Partition { device, .. } = partition::find(&format!("mail-{}", volume.name()))?;
         let looked_at = device.clone();
         let unreadable =
@@ -267,7 +276,10 @@ impl Drbd {
         for volume in VolumeId::ALL {
             let index = volume.index();
             let shared = &self.shared;
-            let report = state.report(volume, shared.wanted[index].load(Ordering::Relaxed));
+            let mut report = state.report(volume, shared.wanted[index].load(Ordering::Relaxed));
+            if report.local == DiskState::Unknown && shared.unusable[index].load(Ordering::Relaxed) {
+                report.local = DiskState::Diskless;
+            }
             if report.replication == Replication::SyncTarget {
                 shared.blank[index].store(false, Ordering::Relaxed);
             }
