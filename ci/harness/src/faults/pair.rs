@@ -34,6 +34,8 @@ const JOIN_WITHIN: Duration = Duration::from_secs(180);
 const TAKEOVER_WITHIN: Duration = Duration::from_secs(60);
 /// How long roles must stay as they are.
 const HOLD: Duration = Duration::from_secs(10);
+/// Why a unit without a volume waits, as its status says it.
+const VOLUME_MISSING: &str = "a mail volume is missing or unreadable";
 /// Least time between two alarms about bad datagrams.
 const ALARM_EVERY: Duration = Duration::from_secs(60);
 
@@ -211,6 +213,16 @@ fn garbled_volume(pair: &mut Pair) -> Result<(), FaultError> {
     pair.power_on(0)?;
     let words = ["mail volume queue is not usable", "cannot take over", "erase its first and last MiB"];
     expect_alarm("a", pair.watch(0), JOIN_WITHIN, &words)?;
+    expect(
+        "a",
+        pair.watch(0),
+        ALARM_WITHIN,
+        "a queue volume that counts as missing, and why it waits",
+        |status| {
+            let queue = status.volumes.first().map(|queue| queue.local);
+            queue == Some(DiskState::Diskless) && status.why.contains(VOLUME_MISSING)
+        },
+    )?;
     never_primary(pair, 0, "takes the role with a garbled volume")?;
     expect_greeting(pair, 1)?;
     let b = expect("b", pair.watch(1), HOLD, "PRIMARY", |status| status.effective == EffectiveMode::Primary)?;
