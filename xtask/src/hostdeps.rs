@@ -40,8 +40,11 @@ pub const RUN: &[HostProgram] = &[
 ];
 
 /// Needed by tests, besides [`BUILD`] and [`RUN`].
-pub const TEST: &[HostProgram] =
-    &[program("veritysetup", "cryptsetup-bin", "checks our verity tree against the reference")];
+pub const TEST: &[HostProgram] = &[
+    program("veritysetup", "cryptsetup-bin", "checks our verity tree against the reference"),
+    program("debugfs", "e2fsprogs", "fills a unit's state partition in a test"),
+    program("ip", "iproute2", "makes network namespaces for tests of real sockets"),
+];
 
 /// Exit code when programs are missing and cannot be installed.
 pub const EXIT_MISSING: i32 = 2;

@@ -32,10 +32,12 @@ pub enum Ring {
 /// Runs the tests. Exit code 0 only if all passed.
 pub fn test(args: TestArgs) -> anyhow::Result<i32> {
     let wanted = |ring| args.ring.is_none_or(|only| only == ring);
+    // Before the long work, so that nobody is asked for a password in the middle of it.
     if wanted(Ring::System) {
-        // Before the long work, so that nobody is asked for a password in the middle of it.
         hostdeps::ensure(hostdeps::BUILD)?;
         hostdeps::ensure(hostdeps::RUN)?;
+    }
+    if wanted(Ring::System) || wanted(Ring::Unit) {
         hostdeps::ensure(hostdeps::TEST)?;
     }
     let mut tally = Tally::default();
