@@ -1,5 +1,5 @@
-//! Twice a second: proves to init that the supervisor lives, checks the mail service, turns counters into alarms, writes finished
-//! takeovers down, and tells init once that this boot is good. Decides nothing about roles.
+//! Twice a second: proves to init that the supervisor lives, turns counters into alarms, writes finished takeovers down, and tells
+//! init once that this boot is good. Apart from that it looks at the mail service. Decides nothing about roles.
 
 use crate::heartbeat::Input;
 use crate::main_unit::Unit;
@@ -21,20 +21,18 @@ const TURN_AGE_MAX: Duration = Duration::from_secs(2);
 const BAD_DATAGRAMS_EVERY: Duration = Duration::from_secs(60);
 /// Replays that a sound start may count, at most one a link and side.
 const REPLAYED_AT_START: u64 = 4;
-/// The mail service is asked every so many rounds.
-const MAIL_ROUNDS: u64 = 4;
+/// Time between two looks at the mail service.
+const MAIL_EVERY: Duration = Duration::from_secs(2);
 /// A unit that has not found its role by then is still a good boot if its supervisor runs.
 const GOOD_AFTER: Duration = Duration::from_secs(60);
 
 /// What the minder remembers between rounds.
 #[derive(Default)]
 struct Memory {
-    round: u64,
     good: bool,
     claimed: Option<Instant>,
     bad_told_us: u64,
     bad_total: u64,
-    health: Option<Health>,
 }
 
 /// Runs for ever.
@@ -44,15 +42,11 @@ pub async fn mind(unit: Arc<Unit>) {
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         clock.tick().await;
-        memory.round += 1;
         let view = unit.shared.view();
         prove_life(&unit, &view).await;
         tell_takeover(&unit, &view, &mut memory);
         tell_ready(&unit, &view, &mut memory).await;
         tell_bad_datagrams(&unit, &view, &mut memory);
-        if memory.round % MAIL_ROUNDS == 0 {
-            check_mail(&unit, &view, &mut memory).await;
-        }
     }
 }
 
@@ -147,7 +141,23 @@ fn tell_bad_datagrams(unit: &Unit, view: &View, memory: &mut Memory) {
     );
 }
 
-async fn check_mail(unit: &Unit, view: &View, memory: &mut Memory) {
+/// Looks at the mail service for ever. A task of its own: while writes are frozen a look at the queue does not come back, and
+/// the proof of life must not wait for it.
+pub async fn watch_mail(unit: Arc<Unit>) {
+    let mut told = None;
+    let mut clock = tokio::time::interval(MAIL_EVERY);
+    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        clock.tick().await;
+        let view = unit.shared.view();
+        let health = check_mail(&unit, &view).await;
+        if told != Some(health) && unit.inputs.send(Input::Event(Event::Health(health))) {
+            told = Some(health);
+        }
+    }
+}
+
+async fn check_mail(unit: &Unit, view: &View) -> Health {
     let primary = view.ha.as_ref().is_some_and(|ha| ha.effective == EffectiveMode::Primary);
     let mail = Arc::clone(&unit.executor.mail);
     let (health, queued) = if primary {
@@ -161,11 +171,7 @@ async fn check_mail(unit: &Unit, view: &View, memory: &mut Memory) {
     let storage =
         unit.volumes.borrow().iter().all(|volume| volume.local != twinpost_types::DiskState::Diskless);
     let third_party = view.ha.as_ref().is_some_and(|ha| ha.evidence.third_party);
-    let health =
-        Health { service_port: view.service_carrier, third_party, mail: !primary || health.smtp, storage };
-    if memory.health != Some(health) && unit.inputs.send(Input::Event(Event::Health(health))) {
-        memory.health = Some(health);
-    }
+    Health { service_port: view.service_carrier, third_party, mail: !primary || health.smtp, storage }
 }
 
 /// Shows the effective mode on the status LED; a board without one shows nothing.

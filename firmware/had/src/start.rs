@@ -135,6 +135,7 @@ async fn unit(
         None
     };
     tokio::spawn(minder::mind(Arc::clone(&unit)));
+    tokio::spawn(minder::watch_mail(Arc::clone(&unit)));
     tokio::spawn(room::watch(Arc::clone(&unit)));
     face::serve(unit).await.map_err(StartError::Face)?;
     Ok(ExitCode::SUCCESS)
