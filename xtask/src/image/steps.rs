@@ -60,6 +60,14 @@ struct Payload {
     total: u64,
 }
 
+impl Payload {
+    /// Sizes in bytes.
+    fn of(kernel: usize, initrd: usize, root: u64) -> Self {
+        let (kernel, initrd) = (kernel as u64, initrd as u64);
+        Self { kernel, initrd, root, total: kernel + initrd + root }
+    }
+}
+
 /// Runs all steps whose inputs changed.
 pub fn run(options: &Options) -> anyhow::Result<BuiltImage> {
     let work = Work::open(options)?;
@@ -106,12 +114,7 @@ pub fn run(options: &Options) -> anyhow::Result<BuiltImage> {
             sbom::make(&options.root, &selection.lock, &work.version, options.locked)?,
         )?;
     }
-    let payload = Payload {
-        kernel: kernel.len() as u64,
-        initrd: initrd.len() as u64,
-        root: std::fs::metadata(&root)?.len(),
-        total: (kernel.len() + initrd.len()) as u64 + std::fs::metadata(&root)?.len(),
-    };
+    let payload = Payload::of(kernel.len(), initrd.len(), std::fs::metadata(&root)?.len());
     let kernel_name = selection.lock.image.iter().find(|package| package.name.starts_with("linux-image-"));
     work.manifest(
         &built,
