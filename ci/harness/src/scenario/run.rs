@@ -4,7 +4,7 @@
 use super::check::Invariants;
 use super::model::{Action, Expectation, Group, Scenario, Step, What};
 use super::report::{Failure, write_events};
-use super::start::{StartError, StartLimits, bring_up, is_whole};
+use super::start::{StartError, StartLimits, bring_up, is_whole_since};
 use crate::clock::Micros;
 use crate::console::ConsoleError;
 use crate::mail::Summary;
@@ -254,7 +254,9 @@ impl Runner<'_> {
             }
             Err(ConsoleError::Silent { .. }) if may_die => Ok(()),
             // What the console says when the supervisor died before it could answer.
-            Err(ConsoleError::Refused { answer, .. }) if may_die && answer.contains("did not answer") => Ok(()),
+            Err(ConsoleError::Refused { answer, .. }) if may_die && answer.contains("did not answer") => {
+                Ok(())
+            }
             Err(error) => {
                 let why = format!("{}: {error}", UNITS[unit]);
                 Err(Stop::Failed(Failure { line: step.line, text: step.text.clone(), why }))
@@ -291,8 +293,8 @@ impl Runner<'_> {
                 (!held).then(|| format!("{} logged no such event since the last action", UNITS[*unit]))
             }
             Expectation::Whole(within) => {
-                let held = self.wait(since + *within, |pair| is_whole(pair).is_ok())?;
-                (!held).then(|| is_whole(&self.pair).err().unwrap_or_default())
+                let held = self.wait(since + *within, |pair| is_whole_since(pair, since).is_ok())?;
+                (!held).then(|| is_whole_since(&self.pair, since).err().unwrap_or_default())
             }
             Expectation::Outage(limit) => {
                 let longest = self.pair.outages.longest(Micros::now());

@@ -77,7 +77,16 @@ pub fn bring_up(
 /// # Errors
 /// What is missing, in words.
 pub fn is_whole(pair: &Pair) -> Result<usize, String> {
-    let since = Micros(Micros::now().0.saturating_sub(u64::try_from(FRESH.as_micros()).unwrap_or(0)));
+    is_whole_since(pair, Micros::default())
+}
+
+/// The same from what was asked and answered after `since` only.
+///
+/// # Errors
+/// What is missing, in words.
+pub fn is_whole_since(pair: &Pair, since: Micros) -> Result<usize, String> {
+    let fresh = Micros(Micros::now().0.saturating_sub(u64::try_from(FRESH.as_micros()).unwrap_or(0)));
+    let since = since.max(fresh);
     let status = |unit: usize| pair.watch(unit).status(since);
     let (Some(a), Some(b)) = (status(0), status(1)) else {
         let which = if status(0).is_none() { "a" } else { "b" };
