@@ -19,8 +19,8 @@ const ROUND: Duration = Duration::from_millis(500);
 const TURN_AGE_MAX: Duration = Duration::from_secs(2);
 /// Bad datagrams are told at most this often.
 const BAD_DATAGRAMS_EVERY: Duration = Duration::from_secs(60);
-/// Replays that a sound start may count, at most one a link and side.
-const REPLAYED_AT_START: u64 = 4;
+/// Replays that a sound start may count: what the peer sent on both links before it knew of a restarted supervisor.
+const REPLAYED_AT_START: u64 = 64;
 /// Time between two looks at the mail service.
 const MAIL_EVERY: Duration = Duration::from_secs(2);
 /// A unit that has not found its role by then is still a good boot if its supervisor runs.
@@ -116,7 +116,6 @@ async fn tell_ready(unit: &Unit, view: &View, memory: &mut Memory) {
 /// Forged, replayed and foreign datagrams: one event a minute at most, with the totals.
 fn tell_bad_datagrams(unit: &Unit, view: &View, memory: &mut Memory) {
     let total: u64 = view.counters.dropped().map(|(_, n)| n).sum();
-    // Introductions that cross each other on two links may count one replay.
     let total = if total == view.counters.replayed && total <= REPLAYED_AT_START { 0 } else { total };
     let now = now_us();
     let quiet = Instant(now).since(Instant(memory.bad_told_us)) >= BAD_DATAGRAMS_EVERY;
