@@ -79,6 +79,7 @@ struct Unit {
     cut: [bool; PORTS],
     carrier: [bool; PORTS],
     powered: bool,
+    frozen: bool,
 }
 
 /// The pair.
@@ -169,6 +170,7 @@ impl Pair {
         self.ledger.book().cut(at);
         self.units[unit].machine.power_cut();
         self.units[unit].powered = false;
+        self.units[unit].frozen = false;
         let settled = self.settle_carriers();
         self.units[unit].watch.set_powered(false);
         settled.map(|()| at)
@@ -212,13 +214,19 @@ impl Pair {
         self.lans[port - 1].add_plug()
     }
 
-    /// Stops or lets go on a unit's processors.
+    /// Freezes a unit or lets it go on. What happens to its cables meanwhile reaches it afterwards.
     ///
     /// # Errors
-    /// QEMU does not answer.
+    /// The signal cannot be sent, or QEMU does not answer afterwards.
     pub fn freeze(&mut self, unit: usize, frozen: bool) -> Result<(), PairError> {
-        let machine = &mut self.units[unit].machine;
-        Ok(if frozen { machine.freeze() } else { machine.thaw() }?)
+        let this = &mut self.units[unit];
+        if frozen {
+            this.machine.freeze()?
+        } else {
+            this.machine.thaw()?
+        }
+        this.frozen = frozen;
+        self.settle_carriers()
     }
 
     /// An operator's command on a unit's machine console.
@@ -284,7 +292,7 @@ impl Pair {
         for unit in 0..2 {
             let carrier = self.carrier(unit);
             let this = &mut self.units[unit];
-            if !this.powered {
+            if !this.powered || this.frozen {
                 continue;
             }
             for (port, (wanted, known)) in carrier.iter().zip(&mut this.carrier).enumerate() {
@@ -343,5 +351,13 @@ fn unit(settings: &PairSettings, index: usize, lans: &[Lan; PORTS]) -> Result<Un
     };
     let watch = Watch::start(&layout.machine());
     let machine = Machine::new(UNITS[index], layout, machine, nics);
-    Ok(Unit { machine, watch, ports, cut: [false; PORTS], carrier: [true; PORTS], powered: false })
+    Ok(Unit {
+        machine,
+        watch,
+        ports,
+        cut: [false; PORTS],
+        carrier: [true; PORTS],
+        powered: false,
+        frozen: false,
+    })
 }

@@ -188,9 +188,12 @@ impl Load {
 /// Gives back sockets that are closed, or that do not get closed within two seconds.
 pub(super) fn sweep_closing(closing: &mut Vec<(Connection, Micros)>, now: Micros, net: &mut Net<'_>) {
     const LINGER: Duration = Duration::from_secs(2);
-    let (done, open) = std::mem::take(closing)
-        .into_iter()
-        .partition(|(connection, since)| connection.is_gone(net) || now.since(*since) > LINGER);
+    // The last acknowledgement leaves only after the socket has seen the other side's end.
+    const AT_LEAST: Duration = Duration::from_millis(50);
+    let (done, open) = std::mem::take(closing).into_iter().partition(|(connection, since)| {
+        let age = now.since(*since);
+        (connection.is_gone(net) && age > AT_LEAST) || age > LINGER
+    });
     *closing = open;
     let done: Vec<(Connection, Micros)> = done;
     for (connection, _) in done {

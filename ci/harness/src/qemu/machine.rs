@@ -7,6 +7,7 @@
 
 use super::command::{Firmware, Layout, MachineSettings, NicSocket, OVMF_VARS, arguments};
 use super::qmp::{Qmp, QmpError};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
@@ -29,6 +30,15 @@ pub enum MachineError {
         /// What the control socket showed.
         #[source]
         source: QmpError,
+    },
+    /// A signal could not be sent.
+    #[error("cannot freeze or thaw unit {unit}")]
+    Signal {
+        /// Which unit.
+        unit: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
     },
     /// A command failed.
     #[error("cannot control unit {unit}")]
@@ -114,20 +124,21 @@ impl Machine {
         self.control(|qmp| qmp.set_link(port, up))
     }
 
-    /// Stops the unit's processors, as a host that pauses a machine would.
+    /// Freezes the whole unit: SIGSTOP of its process. Its clock runs on, as it does on a box that a fault or a host holds
+    /// up. Until [`Machine::thaw`] it cannot be controlled, only its power can be cut.
     ///
     /// # Errors
-    /// QEMU does not answer.
+    /// The signal cannot be sent. A unit that is off cannot be frozen: that is no error.
     pub fn freeze(&mut self) -> Result<(), MachineError> {
-        self.run("stop")
+        self.signal(Signal::STOP)
     }
 
-    /// Lets the unit's processors go on.
+    /// Lets a frozen unit go on.
     ///
     /// # Errors
-    /// QEMU does not answer.
+    /// The signal cannot be sent.
     pub fn thaw(&mut self) -> Result<(), MachineError> {
-        self.run("cont")
+        self.signal(Signal::CONT)
     }
 
     /// Presses the reset button.
@@ -142,6 +153,12 @@ impl Machine {
     #[must_use]
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), MachineError> {
+        let Some(running) = &self.running else { return Ok(()) };
+        let sent = kill_process(Pid::from_child(&running.child), signal);
+        sent.map_err(|errno| MachineError::Signal { unit: self.name.clone(), source: errno.into() })
     }
 
     fn run(&mut self, command: &str) -> Result<(), MachineError> {
