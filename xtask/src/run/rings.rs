@@ -8,10 +8,21 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// Scenarios that only `cargo xtask test full` runs: with them the whole would take longer than 45 minutes on two cores. What they
-/// cover besides is covered by a shorter one or by the stories of `ha`.
-const ONLY_IN_FULL: [&str; 4] =
-    ["first-boot", "link-2-cut", "power-cut-both-b-first", "power-cut-during-resync"];
+/// Scenarios of the system ring. The others are run by `cargo xtask test full` only: with them the whole would take longer than 45
+/// minutes on two cores.
+const IN_SYSTEM_RING: [&str; 11] = [
+    "boot-ovmf",
+    "both-links-cut",
+    "link-1-cut",
+    "link-1-flapping",
+    "link-oneway-and-loss",
+    "mailbox",
+    "orderly-switch",
+    "power-cut-both-a-first",
+    "power-cut-primary",
+    "power-cut-secondary",
+    "supervisor-killed",
+];
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -124,15 +135,15 @@ fn system(units: &UnitArgs, full: bool) -> anyhow::Result<Tally> {
     Ok(tally)
 }
 
-/// The shipped scenarios in the order of their names; without `full` those that are not [`ONLY_IN_FULL`].
+/// The shipped scenarios in the order of their names; without `full` those of [`IN_SYSTEM_RING`].
 fn shipped(full: bool) -> anyhow::Result<Vec<PathBuf>> {
     let folder = image::workspace().join("ci/scenarios");
     let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "scn"));
-    files.retain(|file| {
-        full || !ONLY_IN_FULL.iter().any(|name| file.file_stem().is_some_and(|stem| stem == *name))
-    });
+    let in_ring =
+        |file: &PathBuf| IN_SYSTEM_RING.iter().any(|name| file.file_stem().is_some_and(|stem| stem == *name));
+    files.retain(|file| full || in_ring(file));
     files.sort();
     anyhow::ensure!(!files.is_empty(), "there are no scenarios in {}", folder.display());
     Ok(files)
