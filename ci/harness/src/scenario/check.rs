@@ -36,8 +36,9 @@ fn certain_overlap(outer: &[Sample], inner: &[Sample], outer_name: &str, inner_n
     })
 }
 
+/// A volume whose writes are suspended takes part in no data generation any more: it is on its way out.
 fn is_promoted(sample: &Sample) -> bool {
-    sample.status.volumes.iter().any(|volume| volume.promoted)
+    sample.status.volumes.iter().any(|volume| volume.promoted && !volume.suspended)
 }
 
 #[cfg(test)]
