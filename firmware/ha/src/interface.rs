@@ -123,6 +123,8 @@ pub enum Event {
         /// True when it is the peer's MAC.
         by_peer: bool,
     },
+    /// The lease of the virtual IPs ran out because this unit stalled: the kernel has taken them away.
+    LeaseLost,
     /// The state of the volumes as the replication reports it; also once at start.
     Volumes([VolumeReport; VOLUMES]),
     /// Own health changed.

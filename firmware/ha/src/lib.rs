@@ -245,6 +245,7 @@ impl Ha {
             Event::ProbeAnswered { target } => self.watch.probe_answered(now, target),
             Event::VipsProbed(answer) => self.vips_probed(answer),
             Event::VipContested { by_peer } => self.vip_contested(by_peer),
+            Event::LeaseLost => self.lease_lost(),
             Event::Volumes(volumes) => {
                 let first = !core::mem::replace(&mut self.volumes_known, true);
                 self.adopt_volumes(first, &volumes);

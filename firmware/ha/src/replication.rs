@@ -2,7 +2,7 @@
 //! data, and adopting the primary's epoch: everything that is asked of the shell outside of a plan (`spec/ha.md` sections 3,
 //! 4 and 8). It never discards data: diverged volumes wait for an operator.
 
-use crate::{Fault, Ha, Note, Step};
+use crate::{Fault, Ha, Note, Step, Verdict};
 use core::time::Duration;
 use twinpost_types::{
     ConfiguredMode, DiskState, EffectiveMode, Epoch, Instant, LinkId, Replication, VolumeReport,
@@ -163,6 +163,12 @@ impl Ha {
             self.link.chore_at = now + RETRY;
             return Some(Step::StoreEpoch(epoch));
         }
+        if self.may_reclaim() && self.is_due(self.link.chore_at) {
+            self.link.chore_at = now + RETRY;
+            // From now on giving up releases them again.
+            self.held.vips = true;
+            return Some(Step::ClaimVips);
+        }
         if self.is_new_pair() && self.is_due(self.link.chore_at) {
             self.link.chore_at = now + RETRY;
             return Some(Step::Initialise);
@@ -174,6 +180,24 @@ impl Ha {
     fn newer_epoch(&self) -> Option<Epoch> {
         let follows = self.effective != EffectiveMode::Primary && self.is_peer_primary();
         Some(self.peer_epoch()).filter(|epoch| follows && *epoch > self.epoch)
+    }
+
+    /// A unit that stalled has old news of its peer: two intervals bring fresh ones before the addresses may be claimed again.
+    pub(crate) fn lease_lost(&mut self) {
+        if core::mem::replace(&mut self.held.vips, false) {
+            self.link.chore_at = self.now() + self.settings.interval * 2;
+            self.changed = true;
+        }
+    }
+
+    /// PRIMARY without its virtual IPs, and no sign that the peer has them or is about to.
+    fn may_reclaim(&self) -> bool {
+        self.effective == EffectiveMode::Primary
+            && self.settings.vips > 0
+            && !self.held.vips
+            && self.handing.is_none()
+            && !self.is_peer_primary()
+            && self.watch.verdict() != Verdict::Silent
     }
 
     /// Both copies of a volume are empty and connected, and it is this unit that begins. The other volume may be equal already:
@@ -215,6 +239,9 @@ impl Ha {
                 self.link.failed = result.is_err();
                 // Until the volumes' states are told, nothing is known to be wrong.
                 self.link.retry_at = self.link.retry_at.max(self.now() + RETRY);
+            }
+            Step::ClaimVips if matches!(result, Err(Fault::Refused | Fault::Failed)) => {
+                self.held.vips = false
             }
             Step::Outdate if result.is_ok() => self.link.outdate = false,
             // The own states follow at once with the next volumes event; a chore of another kind need not wait.

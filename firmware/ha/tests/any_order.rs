@@ -109,6 +109,7 @@ fn any_event() -> impl Strategy<Value = Result<Event, bool>> {
         1 => Just(Event::VipsProbed(VipAnswer::Nobody)),
         1 => any::<bool>().prop_map(|mail| Event::VipsProbed(VipAnswer::Peer { mail })),
         1 => any::<bool>().prop_map(|by_peer| Event::VipContested { by_peer }),
+        1 => Just(Event::LeaseLost),
         4 => any_volume().prop_map(|volume| Event::Volumes([volume; VOLUMES])),
         1 => any::<bool>().prop_map(|queue| Event::FenceAsked { volume: VolumeId::ALL[usize::from(queue)] }),
         1 => any_command().prop_map(Event::Operator),

@@ -11,6 +11,7 @@ use twinpost_ha::Event;
 use twinpost_hal::{Led, Pattern};
 use twinpost_hal_linux::{Roots, SysfsLed};
 use twinpost_mail::{MailHealth, init_client};
+use twinpost_net::lease::LeaseState;
 use twinpost_types::{EffectiveMode, Health, Instant};
 
 /// Time between rounds.
@@ -44,6 +45,7 @@ pub async fn mind(unit: Arc<Unit>) {
         clock.tick().await;
         let view = unit.shared.view();
         prove_life(&unit, &view).await;
+        tell_lost_lease(&unit, &view);
         tell_takeover(&unit, &view, &mut memory);
         tell_ready(&unit, &view, &mut memory).await;
         tell_bad_datagrams(&unit, &view, &mut memory);
@@ -63,6 +65,27 @@ async fn prove_life(unit: &Unit, view: &View) {
     unit.shared.clear("stall");
     // An init that does not answer keeps its own record; nothing can be done about it here.
     let _ = init_client::alive().await;
+}
+
+/// Told again every round until the addresses are claimed or released; the decisions take the first one.
+fn tell_lost_lease(unit: &Unit, view: &View) {
+    if unit.executor.lease.state() != LeaseState::Lost {
+        return unit.shared.clear("lease");
+    }
+    unit.shared.alarm(
+        "lease",
+        "this unit stalled for so long that the kernel took its virtual IPs away; they are claimed again unless the peer has them. If this \
+         comes back, look for an overloaded host or a failing drive",
+    );
+    if view.ha.as_ref().is_none_or(|ha| ha.effective != EffectiveMode::Primary) {
+        // The role is gone as well: nothing is to be claimed again, and what the kernel has removed is released.
+        let _ = unit.executor.lease.release();
+        return;
+    }
+    for input in [Input::VipsHeld(false), Input::Event(Event::LeaseLost)] {
+        // A full queue takes it in the next round.
+        let _ = unit.inputs.send(input);
+    }
 }
 
 fn tell_takeover(unit: &Unit, view: &View, memory: &mut Memory) {

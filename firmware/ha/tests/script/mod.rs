@@ -80,7 +80,7 @@ impl Script {
     }
 
     /// One line: `unit`, `started`, `own`, `peer`, `beat`, `kernel`, `gateway`, `vips`, `carrier`, `service`, `steps`, `fail`,
-    /// `fence`, `contested`, `do`, `jump`, `run`.
+    /// `fence`, `contested`, `lease-lost`, `do`, `jump`, `run`.
     fn line(&mut self, line: &str) {
         let mut words = line.split_whitespace();
         let verb = words.next().unwrap_or_default();
@@ -118,6 +118,7 @@ impl Script {
             "fail" => self.fails.push(words[0].into()),
             "fence" => VolumeId::ALL.into_iter().for_each(|volume| self.feed(Event::FenceAsked { volume })),
             "contested" => self.feed(Event::VipContested { by_peer: words[0] == "peer" }),
+            "lease-lost" => self.feed(Event::LeaseLost),
             "do" => self.feed(Event::Operator(command(words[0]))),
             "jump" => self.now += seconds(words[0]),
             "run" => self.run(seconds(words[0])),
