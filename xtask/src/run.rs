@@ -13,7 +13,8 @@ use crate::{hostdeps, image};
 use anyhow::Context;
 use std::path::{Path, PathBuf};
 use twinpost_harness::pair::PairSettings;
-use twinpost_harness::qemu::{Accelerator, Firmware, choose};
+use twinpost_harness::qemu::{Accelerator, choose};
+use twinpost_scenario::Firmware;
 
 /// Longest folder of a run, bytes: a unix socket's path ends at 107, and `/a/port1.vm` follows.
 const FOLDER_BYTES_MAX: usize = 90;

@@ -12,16 +12,16 @@ use crate::mail::{
 };
 use crate::provision::{self, Setting};
 use crate::qemu::{
-    DiskError, Firmware, Layout, Machine, MachineError, MachineSettings, NicSocket, PORTS, factory_disk,
-    provisioning_disk,
+    DiskError, Layout, Machine, MachineError, MachineSettings, NicSocket, factory_disk, provisioning_disk,
 };
 use crate::watch::Watch;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+/// Names of the units; index 0 is the configured primary.
+pub use twinpost_scenario::UNITS;
+use twinpost_scenario::{Firmware, PORTS};
 use twinpost_switch::{Faults, Kind, Lan, LanError, PortId};
 
-/// Names of the units; index 0 is the configured primary.
-pub const UNITS: [&str; 2] = ["a", "b"];
 /// First port (from 0) that is a direct cable.
 const FIRST_CABLE: usize = 2;
 /// An operator's command is answered within this time, even by a unit that is emulated and busy.

@@ -5,7 +5,8 @@
 use std::time::Duration;
 use twinpost_harness::clock::{Micros, wait_until};
 use twinpost_harness::host::{Host, HostSettings};
-use twinpost_harness::mail::{Destination, Ledger, Load, LoadOrder, LoadSettings, NextHop, Outages, Probe};
+use twinpost_harness::mail::{Ledger, Load, LoadSettings, NextHop, Outages, Probe};
+use twinpost_scenario::{Destination, LoadOrder};
 use twinpost_switch::{Kind, Lan};
 
 const CLIENT: HostSettings =

@@ -4,7 +4,8 @@ use super::{Bench, UnitArgs};
 use anyhow::Context;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use twinpost_harness::scenario::{Outcome, RunError, RunSettings, StartLimits, parse, run};
+use twinpost_harness::scenario::{Outcome, RunError, RunSettings, StartLimits, run};
+use twinpost_scenario::{Scenario, parse};
 
 /// Exit code for what this release cannot do.
 const EXIT_NOT_AVAILABLE: i32 = 2;
@@ -135,7 +136,7 @@ fn judge(name: &str, file: &Path, outcome: &Outcome, seconds: f64) -> bool {
     outcome.failure.is_none()
 }
 
-fn read(file: &Path) -> anyhow::Result<twinpost_harness::scenario::Scenario> {
+fn read(file: &Path) -> anyhow::Result<Scenario> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     Ok(parse(&file.display().to_string(), &text)?)
 }

@@ -19,6 +19,8 @@ pub(crate) enum Room {
     Io,
     /// Build, test and release; never part of the product.
     Tool,
+    /// A tool that is as pure as the decisions that it tries.
+    PureTool,
 }
 
 /// Every crate of the workspace.
@@ -43,6 +45,7 @@ pub(crate) const ROOMS: &[(&str, Room)] = &[
     ("twinpost-init", Room::Io),
     ("twinpost-cli", Room::Face),
     ("twinpost-switch", Room::Tool),
+    ("twinpost-scenario", Room::PureTool),
     ("twinpost-harness", Room::Tool),
     ("xtask", Room::Tool),
 ];
@@ -110,7 +113,8 @@ fn closed(name: &str, from: Room, other: &str, test_only: bool) -> Option<(Strin
         Some((format!("{name} depends on {other}: {why}"), "take the dependency out".to_string()))
     };
     let to = room(other);
-    if to == Some(Room::Tool) && from != Room::Tool {
+    let tool = |room| matches!(room, Room::Tool | Room::PureTool);
+    if to.is_some_and(tool) && !tool(from) {
         return what("tools are never dependencies of the product");
     }
     if let Some((_, rooms, why)) = ONLY_IN.iter().find(|(kept, ..)| *kept == other)
@@ -122,7 +126,9 @@ fn closed(name: &str, from: Room, other: &str, test_only: bool) -> Option<(Strin
         return None;
     }
     match (from, to) {
-        (Room::Pure | Room::Traits, Some(Room::Io)) => what("a pure crate knows no crate with IO"),
+        (Room::Pure | Room::Traits | Room::PureTool, Some(Room::Io | Room::Tool)) => {
+            what("a pure crate knows no crate with IO")
+        }
         (Room::Traits, Some(_)) if other != "twinpost-types" => what("hardware traits know no other room"),
         (Room::Face, Some(_)) if !FACE_DOORS.contains(&other) => {
             what("faces know api, config and types only")
@@ -147,6 +153,9 @@ mod tests {
         assert!(closed("twinpost-cli", Room::Face, "twinpost-api", false).is_none());
         assert!(closed("twinpost-ha", Room::Pure, "twinpost-storage", false).is_some());
         assert!(closed("twinpost-had", Room::Io, "twinpost-harness", true).is_some());
+        assert!(closed("twinpost-ha", Room::Pure, "twinpost-scenario", true).is_some());
+        assert!(closed("twinpost-scenario", Room::PureTool, "twinpost-harness", false).is_some());
+        assert!(closed("twinpost-harness", Room::Tool, "twinpost-scenario", false).is_none());
         assert!(closed("twinpost-had", Room::Io, "anyhow", false).is_some());
         assert!(closed("twinpost-hal", Room::Traits, "twinpost-api", false).is_some());
         assert!(closed("xtask", Room::Tool, "twinpost-harness", false).is_none());

@@ -59,7 +59,7 @@ pub(crate) fn check(metadata: &Value, tree: &Tree) -> anyhow::Result<Vec<Finding
         let manifest = package["manifest_path"].as_str().unwrap_or_default();
         let manifest = manifest.strip_prefix(root).unwrap_or(manifest).trim_start_matches('/');
         let folder = manifest.trim_end_matches("Cargo.toml");
-        let pure = matches!(room(name), Some(Room::Pure | Room::Traits));
+        let pure = matches!(room(name), Some(Room::Pure | Room::Traits | Room::PureTool));
         if pure {
             for way in graph.ways(package["id"].as_str().unwrap_or_default(), SYSTEM_CRATES) {
                 let what = format!("a pure crate reaches the system: {}", way.join(" → "));

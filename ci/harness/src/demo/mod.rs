@@ -10,11 +10,11 @@ pub use report::{Report, Takeover};
 pub use screen::Screen;
 
 use crate::clock::Micros;
-use crate::mail::{Destination, LoadOrder};
 use crate::pair::{Pair, PairError, PairSettings};
 use crate::qemu::Accelerator;
 use crate::scenario::{StartError, StartLimits, is_whole, write_events};
 use std::time::Duration;
+use twinpost_scenario::{Destination, LoadOrder};
 use twinpost_types::EffectiveMode;
 
 /// Time between two looks.

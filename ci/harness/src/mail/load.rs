@@ -10,6 +10,7 @@ use crate::host::{Application, Connection, Net};
 use smoltcp::wire::Ipv4Address;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use twinpost_scenario::{Destination, LoadOrder};
 
 /// SMTP (RFC 5321).
 const PORT: u16 = 25;
@@ -27,38 +28,6 @@ const CONNECT_WITHIN: Duration = Duration::from_millis(600);
 const CONNECT_EVERY: Duration = Duration::from_millis(200);
 /// Lateness after which ticks are dropped instead of caught up.
 const CATCH_UP_MAX: Duration = Duration::from_secs(1);
-
-/// Where messages go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Destination {
-    /// Through the pair to the next hop.
-    #[default]
-    Relay,
-    /// Into a mailbox on the pair.
-    Mailbox,
-}
-
-impl Destination {
-    /// The recipient's address.
-    #[must_use]
-    pub fn recipient(self) -> &'static str {
-        match self {
-            Self::Relay => "user@example.test",
-            Self::Mailbox => "user@local.test",
-        }
-    }
-}
-
-/// What to send.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LoadOrder {
-    /// Messages a second.
-    pub rate: f64,
-    /// Size of one message, bytes.
-    pub size: usize,
-    /// Where to.
-    pub to: Destination,
-}
 
 /// The order in force, changed by the scenario while the load runs. `None` sends nothing.
 #[derive(Clone, Default)]

@@ -12,6 +12,6 @@ mod smtp;
 pub use book::{Book, IN_FLIGHT_MAX, Summary};
 pub use imap::{Mailbox, MailboxLogin, MailboxOrders};
 pub use ledger::Ledger;
-pub use load::{Destination, Load, LoadOrder, LoadSettings};
+pub use load::{Load, LoadSettings};
 pub use nexthop::NextHop;
 pub use probe::{Outages, Probe};

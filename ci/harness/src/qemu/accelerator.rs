@@ -1,12 +1,13 @@
 //! KVM or emulation. KVM is used only after a real boot under it worked on this machine: it may open and still not run a stock
 //! kernel (`spec/appliance.md` section 8). The answer is kept in a file, since the probe takes up to half a minute.
 
-use super::command::{Firmware, Layout, MachineSettings};
+use super::command::{Layout, MachineSettings};
 use super::disk::factory_disk;
 use super::machine::Machine;
 use crate::clock::wait_until;
 use std::path::Path;
 use std::time::Duration;
+use twinpost_scenario::Firmware;
 
 /// Under working KVM services are started within a few seconds.
 const BOOT_WITHIN: Duration = Duration::from_secs(40);

@@ -1,25 +1,14 @@
 //! The command line of QEMU 7.2 for one unit. Pure: a list of words, so that it can be read, printed and tested.
 
 use std::path::{Path, PathBuf};
+use twinpost_scenario::Firmware;
 
-/// Ports of the board `qemu-q35`, in order: service, management, heartbeat 1, heartbeat 2.
-pub const PORTS: usize = 4;
 /// PCI slot of port1; the others follow (the board crate names ports by these addresses).
 const FIRST_NIC_SLOT: usize = 0x10;
 /// OVMF from Debian's package `ovmf`.
 pub const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 /// The variable store that goes with it; each unit has a copy of its own.
 pub const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
-
-/// What boots the image.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Firmware {
-    /// SeaBIOS.
-    #[default]
-    Bios,
-    /// UEFI.
-    Ovmf,
-}
 
 /// The two sockets of one network port.
 #[derive(Clone, Debug, PartialEq, Eq)]

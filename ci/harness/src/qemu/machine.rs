@@ -5,7 +5,7 @@
 //! QEMU runs under `setpriv --pdeathsig KILL`, so that it ends with the bench however the bench ends. The kernel sends that signal when
 //! the *thread* ends that started QEMU: a thread of its own lives as long as the process.
 
-use super::command::{Firmware, Layout, MachineSettings, NicSocket, OVMF_VARS, arguments};
+use super::command::{Layout, MachineSettings, NicSocket, OVMF_VARS, arguments};
 use super::qmp::{Qmp, QmpError};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -13,6 +13,7 @@ use std::fs::File;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
+use twinpost_scenario::Firmware;
 
 /// Why a unit could not be switched on or controlled.
 #[derive(Debug, thiserror::Error)]

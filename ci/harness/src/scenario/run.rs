@@ -2,7 +2,6 @@
 //! action, and what must always hold is checked while waiting.
 
 use super::check::Invariants;
-use super::model::{Action, Expectation, Group, Scenario, Step, What};
 use super::report::{Failure, write_events};
 use super::start::{StartError, StartLimits, bring_up, is_whole_since};
 use crate::clock::Micros;
@@ -10,6 +9,7 @@ use crate::console::ConsoleError;
 use crate::mail::Summary;
 use crate::pair::{Pair, PairError, PairSettings, UNITS};
 use std::time::Duration;
+use twinpost_scenario::{Action, Expectation, Group, Scenario, Step, What};
 use twinpost_types::{DiskState, EffectiveMode};
 
 /// Time between two looks while waiting.

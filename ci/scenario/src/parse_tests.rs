@@ -1,6 +1,6 @@
 //! Tests of the scenario grammar: every line of the house's table, refusals with their places, and no panic on any text.
 
-use super::*;
+use crate::*;
 use proptest::prelude::*;
 use std::time::Duration;
 use twinpost_types::EffectiveMode;

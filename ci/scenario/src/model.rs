@@ -1,9 +1,12 @@
 //! A scenario as a value. Units are 0 (a) and 1 (b), ports count from 1 as on the front panel.
 
-use crate::mail::LoadOrder;
-use crate::qemu::Firmware;
 use std::time::Duration;
 use twinpost_types::EffectiveMode;
+
+/// Names of the units, by index.
+pub const UNITS: [&str; 2] = ["a", "b"];
+/// Ports of a unit, in order: service, management, heartbeat 1, heartbeat 2.
+pub const PORTS: usize = 4;
 
 /// A whole file.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +19,16 @@ pub struct Scenario {
     pub settings: Vec<(String, String)>,
     /// Everything else in the order of the file.
     pub steps: Vec<Step>,
+}
+
+/// What boots the image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Firmware {
+    /// SeaBIOS.
+    #[default]
+    Bios,
+    /// UEFI.
+    Ovmf,
 }
 
 /// `group …`
@@ -86,6 +99,38 @@ pub enum Action {
     Reboot(usize),
     /// `service stop|start <unit> <service>`: starts when true.
     Service(usize, bool, String),
+}
+
+/// What to send.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LoadOrder {
+    /// Messages a second.
+    pub rate: f64,
+    /// Size of one message, bytes.
+    pub size: usize,
+    /// Where to.
+    pub to: Destination,
+}
+
+/// Where messages go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Destination {
+    /// Through the pair to the next hop.
+    #[default]
+    Relay,
+    /// Into a mailbox on the pair.
+    Mailbox,
+}
+
+impl Destination {
+    /// The recipient's address.
+    #[must_use]
+    pub fn recipient(self) -> &'static str {
+        match self {
+            Self::Relay => "user@example.test",
+            Self::Mailbox => "user@local.test",
+        }
+    }
 }
 
 /// What happens to a disk.

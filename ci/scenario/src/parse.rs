@@ -1,9 +1,9 @@
 //! Text to [`Scenario`]. The grammar is the table of the house (section "Simulator and scenario files").
 
-use super::model::{Action, DiskFault, Expectation, Group, Scenario, Step, Stress, What};
-use super::words::{Parsed, ScenarioError, Words};
-use crate::mail::{Destination, LoadOrder};
-use crate::qemu::Firmware;
+use crate::model::{
+    Action, Destination, DiskFault, Expectation, Firmware, Group, LoadOrder, Scenario, Step, Stress, What,
+};
+use crate::words::{Parsed, ScenarioError, Words};
 
 /// Most lines of a scenario.
 const LINES_MAX: usize = 1000;

@@ -25,18 +25,18 @@ pub struct ScenarioError {
 }
 
 /// The rest of a line.
-pub(super) struct Words<'a> {
+pub(crate) struct Words<'a> {
     file: &'a str,
     line: usize,
     words: std::vec::IntoIter<(usize, String)>,
     end: usize,
 }
 
-pub(super) type Parsed<T> = Result<T, ScenarioError>;
+pub(crate) type Parsed<T> = Result<T, ScenarioError>;
 
 impl<'a> Words<'a> {
     /// Splits a line; `#` begins a comment outside quotes.
-    pub(super) fn split(file: &'a str, line: usize, text: &str) -> Parsed<Self> {
+    pub(crate) fn split(file: &'a str, line: usize, text: &str) -> Parsed<Self> {
         let mut words: Vec<(usize, String)> = Vec::new();
         let (mut open, mut quoted) = (None::<String>, None::<usize>);
         let mut start = 0;
@@ -70,22 +70,22 @@ impl<'a> Words<'a> {
     }
 
     /// True when no word is left.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.words.len() == 0
     }
 
     /// The next word without taking it.
-    pub(super) fn peek(&self) -> Option<&str> {
+    pub(crate) fn peek(&self) -> Option<&str> {
         self.words.as_slice().first().map(|(_, word)| word.as_str())
     }
 
     /// The next word.
-    pub(super) fn word(&mut self, allowed: &str) -> Parsed<String> {
+    pub(crate) fn word(&mut self, allowed: &str) -> Parsed<String> {
         self.take(allowed).map(|(_, word)| word)
     }
 
     /// One of `choices`.
-    pub(super) fn choice<T: Copy>(&mut self, choices: &[(&str, T)]) -> Parsed<T> {
+    pub(crate) fn choice<T: Copy>(&mut self, choices: &[(&str, T)]) -> Parsed<T> {
         let allowed = choices.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
         let (column, word) = self.take(&allowed)?;
         let chosen = choices.iter().find(|(name, _)| *name == word).map(|(_, value)| *value);
@@ -93,12 +93,12 @@ impl<'a> Words<'a> {
     }
 
     /// Exactly this word.
-    pub(super) fn expect(&mut self, keyword: &str) -> Parsed<()> {
+    pub(crate) fn expect(&mut self, keyword: &str) -> Parsed<()> {
         self.choice(&[(keyword, ())])
     }
 
     /// Nothing more.
-    pub(super) fn finish(mut self) -> Parsed<()> {
+    pub(crate) fn finish(mut self) -> Parsed<()> {
         match self.words.next() {
             None => Ok(()),
             Some((column, word)) => Err(self.unknown(column, &word, "the end of the line or a comment")),
@@ -106,40 +106,40 @@ impl<'a> Words<'a> {
     }
 
     /// A unit's name.
-    pub(super) fn unit(&mut self) -> Parsed<usize> {
+    pub(crate) fn unit(&mut self) -> Parsed<usize> {
         self.choice(&[("a", 0), ("b", 1)])
     }
 
     /// `<unit>.<port>`; ports from 1.
-    pub(super) fn port(&mut self) -> Parsed<(usize, usize)> {
+    pub(crate) fn port(&mut self) -> Parsed<(usize, usize)> {
         let allowed = "a.port1 to a.port4, b.port1 to b.port4";
         let (column, word) = self.take(allowed)?;
         let parse = || {
             let (unit, port) = word.split_once('.')?;
-            let unit = crate::pair::UNITS.iter().position(|name| *name == unit)?;
+            let unit = crate::UNITS.iter().position(|name| *name == unit)?;
             let port = port.strip_prefix("port")?.parse().ok()?;
-            (1..=crate::qemu::PORTS).contains(&port).then_some((unit, port))
+            (1..=crate::PORTS).contains(&port).then_some((unit, port))
         };
         parse().ok_or_else(|| self.unknown(column, &word, allowed))
     }
 
     /// `<unit>.<name>`
-    pub(super) fn unit_dot_name(&mut self, allowed: &str) -> Parsed<(usize, String)> {
+    pub(crate) fn unit_dot_name(&mut self, allowed: &str) -> Parsed<(usize, String)> {
         let (column, word) = self.take(allowed)?;
         let parsed = word.split_once('.').filter(|(_, name)| !name.is_empty()).and_then(|(unit, name)| {
-            Some((crate::pair::UNITS.iter().position(|known| *known == unit)?, name.to_owned()))
+            Some((crate::UNITS.iter().position(|known| *known == unit)?, name.to_owned()))
         });
         parsed.ok_or_else(|| self.unknown(column, &word, allowed))
     }
 
     /// A time with its unit.
-    pub(super) fn time(&mut self) -> Parsed<Duration> {
+    pub(crate) fn time(&mut self) -> Parsed<Duration> {
         let (column, word) = self.take(TIME_ALLOWED)?;
         time(&word).ok_or_else(|| self.unknown(column, &word, TIME_ALLOWED))
     }
 
     /// A time with a sign; true is forward.
-    pub(super) fn signed_time(&mut self) -> Parsed<(bool, Duration)> {
+    pub(crate) fn signed_time(&mut self) -> Parsed<(bool, Duration)> {
         let allowed = "a time with its sign, such as +1h or -30s";
         let (column, word) = self.take(allowed)?;
         let parsed = word.split_at_checked(1).and_then(|(sign, rest)| {
@@ -150,7 +150,7 @@ impl<'a> Words<'a> {
     }
 
     /// A whole number within bounds.
-    pub(super) fn number(&mut self, from: u64, to: u64) -> Parsed<u64> {
+    pub(crate) fn number(&mut self, from: u64, to: u64) -> Parsed<u64> {
         let allowed = format!("{from} to {to}");
         let (column, word) = self.take(&allowed)?;
         let number = word.parse().ok().filter(|number| (from..=to).contains(number));
@@ -158,20 +158,20 @@ impl<'a> Words<'a> {
     }
 
     /// An effective mode.
-    pub(super) fn mode(&mut self) -> Parsed<EffectiveMode> {
+    pub(crate) fn mode(&mut self) -> Parsed<EffectiveMode> {
         use EffectiveMode::{ConfigPrimary, ConfigSecondary, Failed, HoldOff, Off, Primary, Secondary};
         let modes = [Primary, Secondary, Off, Failed, HoldOff, ConfigPrimary, ConfigSecondary];
         self.choice(&modes.map(|mode| (mode.name(), mode)))
     }
 
     /// A word that a caller checks with `parse`; `None` is refused.
-    pub(super) fn parsed<T>(&mut self, allowed: &str, parse: impl FnOnce(&str) -> Option<T>) -> Parsed<T> {
+    pub(crate) fn parsed<T>(&mut self, allowed: &str, parse: impl FnOnce(&str) -> Option<T>) -> Parsed<T> {
         let (column, word) = self.take(allowed)?;
         parse(&word).ok_or_else(|| self.unknown(column, &word, allowed))
     }
 
     /// All words that are left, joined by blanks.
-    pub(super) fn rest(&mut self, allowed: &str) -> Parsed<String> {
+    pub(crate) fn rest(&mut self, allowed: &str) -> Parsed<String> {
         let mut text = self.word(allowed)?;
         for (_, word) in self.words.by_ref() {
             text.push(' ');
@@ -181,7 +181,7 @@ impl<'a> Words<'a> {
     }
 
     /// An error at a column of this line.
-    pub(super) fn error(&self, column: usize, problem: &str, allowed: &str) -> ScenarioError {
+    pub(crate) fn error(&self, column: usize, problem: &str, allowed: &str) -> ScenarioError {
         ScenarioError {
             file: self.file.to_owned(),
             line: self.line,
