@@ -1,39 +1,8 @@
-//! `had`, the HA supervisor: reads the configuration, brings up the network, prepares the volumes, runs the decisions in
-//! the heartbeat thread and carries out what they ask for. Under the name `drbd-helper` it is the program that the DRBD module
-//! calls. Decides nothing itself. `spec/ha.md`, ARCHITECTURE.md.
-//!
-//! ```text
-//! main thread (tokio, one thread)
-//!   outputs   heartbeat thread ─▶ steps, fence answers, notes, LED
-//!   steps     one at a time ─▶ storage, mail, net, init ─▶ StepDone
-//!   volumes   DRBD events ─▶ Volumes            fence   DRBD helper ─▶ FenceAsked
-//!   face      api socket                        minder  twice a second: proof of life, mail check, alarms
-//! heartbeat   SCHED_FIFO, no allocation         lease   SCHED_FIFO, refreshes the virtual IPs
-//! blocking    mounts, fsync (tokio's blocking threads)      syncer  syncfs of the queue volume
-//! ```
+//! `had`, the HA supervisor, as init starts it. Under the name `drbd-helper` it is the program that the DRBD module calls. All
+//! work is done in the library.
 //!
 //! Exit codes: 0 never in service; 1 start failed (init starts it again); as `drbd-helper` those of drbd.conf(5).
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::disallowed_methods,
-    reason = "the shell of the decisions: it reads the clock and runs programs"
-)]
-
-mod channel;
-mod executor;
-mod face;
-mod heartbeat;
-mod host;
-mod main_unit;
-mod minder;
-mod network;
-mod provision;
-mod room;
-mod shared;
-mod start;
-mod status;
-mod tasks;
-mod words;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -47,10 +16,10 @@ fn main() -> ExitCode {
     if Path::new(&name).file_name().is_some_and(|file| file == HELPER_NAME) {
         return ExitCode::from(twinpost_storage::fence::helper_main(args));
     }
-    match start::supervise() {
+    match twinpost_had::supervise() {
         Ok(never) => never,
         Err(error) => {
-            eprintln!("had: cannot start: {}", provision::chain(&error));
+            eprintln!("had: cannot start: {}", twinpost_had::chain(&error));
             ExitCode::FAILURE
         }
     }

@@ -130,7 +130,9 @@ async fn unit(
     let _sink = if ha_on {
         let led = board.and_then(|board| board.led("status").map(str::to_string));
         tasks::start(&unit, outputs, led);
-        Some(start_heartbeat(&unit, inbox, outbox, revision, pulse)?)
+        let epoch = stored_epoch(&store, &unit.shared);
+        let parts = HeartbeatParts { inbox, outbox, revision, pulse, epoch };
+        Some(start_heartbeat(&unit.config, &unit.shared, parts)?)
     } else {
         None
     };
@@ -182,31 +184,42 @@ async fn prepare_volumes(drbd: &Drbd, shared: &Shared) {
     }
 }
 
-fn start_heartbeat(
-    unit: &Arc<Unit>,
-    inbox: Inbox<Input>,
-    outbox: channel::Sender<Output>,
-    revision: u64,
-    pulse: Arc<Pulse>,
+/// What a heartbeat thread is made of, besides the configuration.
+pub struct HeartbeatParts {
+    /// From the executors.
+    pub inbox: Inbox<Input>,
+    /// To the executors.
+    pub outbox: channel::Sender<Output>,
+    /// Revision of the configuration.
+    pub revision: u64,
+    /// Proof of life for the lease of the virtual IPs.
+    pub pulse: Arc<Pulse>,
+    /// Highest epoch ever stored here.
+    pub epoch: Epoch,
+}
+
+/// Starts the heartbeat thread of a unit with this configuration. Keep what it returns: a socket that keeps the kernel from
+/// answering heartbeats.
+///
+/// # Errors
+/// [`StartError::Thread`]; what is missing otherwise is an alarm, and there is no heartbeat.
+pub fn start_heartbeat(
+    config: &Config,
+    shared: &Arc<Shared>,
+    parts: HeartbeatParts,
 ) -> Result<Option<UdpSink>, StartError> {
-    let (config, shared) = (&unit.config, &unit.shared);
     let service = service_setup(config, shared);
     let own = service.as_ref().map_or_else(ServiceAddress::default, |setup| setup.own);
     let id = unit_id(config);
     let links = LinkId::ALL.map(|link| link_setup(config, link, shared));
     let settings = settings(config, id, &links);
-    let epoch = unit.executor.store.read_epoch().unwrap_or_else(|error| {
-        shared
-            .alarm("epoch", &format!("the stored epoch cannot be read, counting from 0: {}", chain(&error)));
-        None
-    });
     let Some((keys, watch)) = keys_and_carriers(config, shared) else { return Ok(None) };
     let session = Session::new(keys, id, BootId(rt::random_u128()), rt::random_u64());
     let port = config.ha().base_port;
     // Without it the peer's kernel is told that nobody listens, which it ignores.
     let sink = UdpSink::open(port).ok();
     let identity = Identity {
-        config_revision: revision,
+        config_revision: parts.revision,
         config_checksum: twinpost_config::synchronised_checksum(config),
         firmware: firmware(),
         service: own,
@@ -218,14 +231,24 @@ fn start_heartbeat(
         watch,
         identity,
         interval: config.hb_interval(),
-        inbox,
-        outbox,
+        inbox: parts.inbox,
+        outbox: parts.outbox,
         shared: Arc::clone(shared),
-        pulse,
+        pulse: parts.pulse,
     };
-    let started = Event::Started { epoch: epoch.unwrap_or(Epoch(0)) };
+    let started = Event::Started { epoch: parts.epoch };
     spawn(heartbeat, started, Arc::clone(shared))?;
     Ok(sink)
+}
+
+/// The highest epoch ever stored here.
+fn stored_epoch(store: &Store, shared: &Shared) -> Epoch {
+    let epoch = store.read_epoch().unwrap_or_else(|error| {
+        shared
+            .alarm("epoch", &format!("the stored epoch cannot be read, counting from 0: {}", chain(&error)));
+        None
+    });
+    epoch.unwrap_or_default()
 }
 
 /// What the heartbeat cannot do without. The key is derived before memory is locked: it needs 8 MiB once.
@@ -243,16 +266,8 @@ fn keys_and_carriers(config: &Config, shared: &Shared) -> Option<(Keys, LinkWatc
 
 fn spawn(heartbeat: Heartbeat, started: Event, shared: Arc<Shared>) -> Result<(), StartError> {
     let thread = move || {
-        let realtime = rt::become_realtime(rt::Priority::Heartbeat).and_then(|()| rt::lock_memory());
-        if let Err(error) = realtime {
-            let text = format!(
-                "the heartbeat runs without real-time priority and may be late under load: {}",
-                chain(&error)
-            );
-            shared.alarm("realtime", &text);
-        }
+        become_heartbeat(&shared);
         drop(shared);
-        rt::touch_stack();
         heartbeat.run(started);
     };
     std::thread::Builder::new()
@@ -260,6 +275,20 @@ fn spawn(heartbeat: Heartbeat, started: Event, shared: Arc<Shared>) -> Result<()
         .spawn(thread)
         .map(drop)
         .map_err(StartError::Thread)
+}
+
+/// Makes the calling thread the heartbeat thread: real-time priority, locked memory, a stack that is already there. What is
+/// refused becomes an alarm.
+fn become_heartbeat(shared: &Shared) {
+    let realtime = rt::become_realtime(rt::Priority::Heartbeat).and_then(|()| rt::lock_memory());
+    if let Err(error) = realtime {
+        let text = format!(
+            "the heartbeat runs without real-time priority and may be late under load: {}",
+            chain(&error)
+        );
+        shared.alarm("realtime", &text);
+    }
+    rt::touch_stack();
 }
 
 fn settings(config: &Config, unit: UnitId, links: &[Option<LinkSetup>; LINKS]) -> Settings {
