@@ -1,5 +1,6 @@
 //! What goes into the decisions and what comes out: settings, events, actions. Only data.
 
+use crate::{Note, Reason, Stay};
 use core::time::Duration;
 use twinpost_types::{
     ConfiguredMode, EffectiveMode, Epoch, Health, Instant, LinkId, OnFailure, RebootAction, Report, UnitId,
@@ -32,6 +33,58 @@ pub struct Settings {
     pub third_party: bool,
     /// Role changes an hour before the unit latches.
     pub max_role_changes: u8,
+    /// An answering remote service counts as a sign of life (`remote-services-as-heartbeat`). Only set when one is enabled.
+    pub remote_heartbeat: bool,
+}
+
+/// A check of this unit or of its peer (`spec/ha.md` section 4). The shell runs it and counts; the decisions hear changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Check {
+    /// Carrier and neighbours of the monitored ports.
+    LocalPorts,
+    /// The drives under the volumes.
+    LocalDrives,
+    /// The own mail service; run while PRIMARY, after a restart of the service did not help.
+    LocalMail,
+    /// The peer's SMTP service.
+    RemoteSmtp,
+    /// The peer's IMAP service.
+    RemoteImap,
+    /// The peer's POP3 service.
+    RemotePop,
+    /// The peer's web service.
+    RemoteHttp,
+}
+
+impl Check {
+    /// All of them, in index order.
+    pub const ALL: [Check; 7] = [
+        Check::LocalPorts,
+        Check::LocalDrives,
+        Check::LocalMail,
+        Check::RemoteSmtp,
+        Check::RemoteImap,
+        Check::RemotePop,
+        Check::RemoteHttp,
+    ];
+
+    /// It looks at the peer.
+    #[must_use]
+    pub fn is_remote(self) -> bool {
+        matches!(self, Self::RemoteSmtp | Self::RemoteImap | Self::RemotePop | Self::RemoteHttp)
+    }
+}
+
+/// What a check has come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CheckState {
+    /// Passed, or not failed often enough, or not run.
+    #[default]
+    Good,
+    /// Failed `retries` times in a row; good again only after as many passes.
+    Failed,
+    /// A drive does not answer at all: what waits for it may wait for ever.
+    Hung,
 }
 
 /// Whom a neighbour probe asks. Probes go out on the port where the target lives.
@@ -144,6 +197,17 @@ pub enum Event {
     },
     /// An operator's verb.
     Operator(Command),
+    /// A check came to another state. `Good` is assumed at the start.
+    Checked {
+        /// Which.
+        check: Check,
+        /// How it is now.
+        state: CheckState,
+    },
+    /// The answer to [`Action::AskRemote`]: a service of the peer passed its check.
+    RemoteAnswered(bool),
+    /// Replication found that both copies were written to while they were apart, and refuses to connect.
+    SplitBrain,
 }
 
 /// Why a step failed. The words are in the shell's log.
@@ -155,6 +219,8 @@ pub enum Fault {
     TimedOut,
     /// Tried and failed.
     Failed,
+    /// A part was done within the time; asked again, the step goes on from there.
+    Unfinished,
 }
 
 /// One step of a plan. The shell runs it off the heartbeat path and answers with [`Event::StepDone`]. The decisions ask for one
@@ -187,6 +253,11 @@ pub enum Step {
     Initialise,
     /// (Re)connect replication over this link.
     Connect(LinkId),
+    /// Hand over: pass on every message of the own copy that the PRIMARY does not have, until all are confirmed durable there
+    /// (`spec/ha.md` section 8). May end as `Unfinished` after a minute of progress.
+    PassMail,
+    /// (Re)connect replication over this link and give up what only the own copy holds.
+    ConnectDiscarding(LinkId),
     /// Mark the own data outdated (the peer goes on alone).
     Outdate,
     /// Restart the machine, after the steps before it.
@@ -220,6 +291,8 @@ pub enum Action {
     /// Probe all virtual IPs for an owner: three ARP probes each, 100 ms apart; then, if the peer's MAC answered, its SMTP
     /// greeting with a limit of 2 s. Ends with [`Event::VipsProbed`].
     ProbeVips,
+    /// Run every enabled remote check once, at most 5 s. Ends with [`Event::RemoteAnswered`].
+    AskRemote,
     /// Run a step.
     Run(Step),
     /// Answer all fence questions that are open.
@@ -230,129 +303,6 @@ pub enum Action {
     Mode(EffectiveMode),
     /// Something to be written down, with its evidence (taken from [`crate::Ha`] by the shell when it writes).
     Note(Note),
-}
-
-/// What the event log is told. The shell renders the words; everything needed is in here.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Note {
-    /// Effective mode changed.
-    ModeChanged {
-        /// Before.
-        from: EffectiveMode,
-        /// After.
-        to: EffectiveMode,
-        /// Why.
-        reason: Reason,
-    },
-    /// The verdict on the peer changed.
-    Verdict {
-        /// The new verdict.
-        verdict: Verdict,
-        /// What was known.
-        evidence: Evidence,
-    },
-    /// A heartbeat link came up or went down.
-    Link {
-        /// Which.
-        link: LinkId,
-        /// Heartbeats arrive.
-        up: bool,
-    },
-    /// Replication is moved to this link.
-    ReplicationMoved(LinkId),
-    /// A takeover was cancelled: the peer still serves the virtual IP.
-    TakeoverCancelled,
-    /// A stranger answers for a virtual IP that is about to be claimed; it is claimed all the same.
-    VipHeldByStranger {
-        /// Whose address to look for.
-        mac: [u8; 6],
-    },
-    /// A step failed.
-    StepFailed {
-        /// Which.
-        step: Step,
-        /// How.
-        fault: Fault,
-    },
-    /// Fence question answered.
-    FenceAnswered(FenceAnswer),
-    /// An orderly switch ended.
-    SwitchEnded {
-        /// The peer is PRIMARY.
-        done: bool,
-    },
-    /// Operator's verb refused.
-    Refused {
-        /// Which.
-        command: Command,
-        /// Why.
-        why: Stay,
-    },
-    /// Waiting instead of acting.
-    Waiting(Stay),
-    /// Both units were PRIMARY; this one stays or gives way.
-    Arbitrated {
-        /// This unit stays PRIMARY.
-        stays: bool,
-    },
-}
-
-/// Why a unit does not (yet) take or leave a role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stay {
-    /// Looks for its peer for one threshold after boot.
-    LookingForPeer,
-    /// Own data may be stale; waits for the peer or `force-primary`.
-    DataMayBeStale,
-    /// Own data is Inconsistent (resynchronisation not finished) or never was synchronised.
-    DataInconsistent,
-    /// Own data is Outdated.
-    DataOutdated,
-    /// Peer's data is not up to date: a switch would lose mail.
-    PeerNotCurrent,
-    /// No peer is heard.
-    NoPeer,
-    /// A volume is missing or unreadable.
-    VolumeMissing,
-    /// The volumes of the two units diverged; an operator must decide.
-    Diverged,
-    /// Too many role changes in an hour.
-    Latched,
-    /// Another plan is running.
-    Busy,
-    /// Not in the right mode for this verb.
-    WrongMode,
-    /// The primary still serves the virtual IP although no heartbeat arrives.
-    PeerServes,
-    /// This unit itself is cut off from the service network: the peer may well serve there.
-    CutOff,
-    /// HA is off.
-    HaOff,
-}
-
-/// Why the effective mode changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// Boot.
-    Boot,
-    /// As configured, the peer is not PRIMARY.
-    AsConfigured,
-    /// The peer is PRIMARY.
-    PeerIsPrimary,
-    /// Takeover after a verdict.
-    Takeover,
-    /// The peer handed over.
-    HandedOver,
-    /// An orderly switch by an operator.
-    Switch,
-    /// Lost the arbitration.
-    GaveWay,
-    /// An own failure.
-    OwnFailure,
-    /// An operator's verb.
-    Operator,
-    /// The other unit failed to take over; the role was taken again.
-    TookBack,
 }
 
 /// The verdict on the peer (`spec/ha.md` section 5).

@@ -3,7 +3,8 @@
 //! allocation. How an action is done is the shell's business; its result comes back as an event.
 //!
 //! ```text
-//! event ─▶ take_in ─▶ settle: verdict ─ fence ─ arbitration ─ switch ─ roles ─ plan ─ replication ─▶ actions, deadline
+//! event ─▶ take_in ─▶ settle: verdict ─ fence ─ arbitration ─ failure ─ switch ─ hold ─ roles ─ plan ─ replication
+//!                      └─▶ actions, deadline
 //! ```
 //!
 //! `settle` repeats its rules until none of them changes anything, so that rules stay independent of each other's order.
@@ -14,9 +15,12 @@
 
 mod arbitration;
 mod clock;
+mod failure;
 mod fence;
+mod hold;
 mod interface;
 mod latch;
+mod notes;
 mod plan;
 mod replication;
 mod roles;
@@ -24,12 +28,14 @@ mod switch;
 mod verdict;
 
 pub use interface::{
-    Action, Command, Event, Evidence, Fault, FenceAnswer, Note, ProbeTarget, Reason, Settings, Status, Stay,
+    Action, Check, CheckState, Command, Event, Evidence, Fault, FenceAnswer, ProbeTarget, Settings, Status,
     Step, Timeline, Verdict, VipAnswer,
 };
+pub use notes::{Failure, Note, Reason, Stay};
 
 use clock::Clock;
 use core::time::Duration;
+use failure::Failures;
 use fence::Fence;
 use heapless::Deque;
 use latch::Latch;
@@ -61,7 +67,7 @@ const ROUNDS_PAUSE: Duration = Duration::from_millis(1);
 ///     unit: UnitId(1), mode: ConfiguredMode::Primary, on_failure: OnFailure::default(),
 ///     reboot_action: RebootAction::default(), threshold: Duration::from_secs(15),
 ///     interval: Duration::from_millis(200), fast_detect: true, links: [true, true], vips: 1,
-///     third_party: true, max_role_changes: 4,
+///     third_party: true, max_role_changes: 4, remote_heartbeat: false,
 /// };
 /// let mut ha = Ha::new(settings, Instant(0));
 /// ha.handle(Instant(0), Event::Started { epoch: Epoch(7) });
@@ -105,6 +111,11 @@ pub struct Ha {
     fence: Fence,
     handing: Option<Handing>,
     requesting: Option<Requesting>,
+    failures: Failures,
+    /// This unit is about to reboot and waits for its peer's consent.
+    holding: Option<hold::Asking>,
+    /// `HOLD-OFF` ends at this time.
+    hold_until: Instant,
     arbitrating: bool,
     /// Leaves (reboot, power-off, reset) and decides nothing any more.
     leaving: Option<Step>,
@@ -144,6 +155,9 @@ impl Ha {
             fence: Fence::default(),
             handing: None,
             requesting: None,
+            failures: Failures::default(),
+            holding: None,
+            hold_until: now,
             arbitrating: false,
             leaving: None,
         }
@@ -256,6 +270,9 @@ impl Ha {
             Event::StepDone { step, result } => self.step_done(step, result),
             Event::FenceAsked { volume } => self.fence.asked(now, volume),
             Event::Operator(command) => self.operator(command),
+            Event::Checked { check, state } => self.failures.checked(check, state),
+            Event::RemoteAnswered(answered) => self.remote_answered(answered),
+            Event::SplitBrain => self.link.split(),
         }
     }
 
@@ -270,7 +287,9 @@ impl Ha {
                 self.look_at_peer();
                 self.settle_fence();
                 self.settle_arbitration();
+                self.settle_failure();
                 self.settle_switch();
+                self.settle_hold();
                 self.settle_roles();
             } else {
                 self.refuse_fence();
@@ -320,8 +339,12 @@ impl Ha {
             Intent::HandOver(handing.epoch)
         } else if self.fence.wants_outdate() {
             Intent::RequestOutdate
+        } else if self.holding.is_some() {
+            Intent::HoldOff
         } else if self.requesting.is_some() {
             Intent::RequestSwitch
+        } else if self.wants_step_down() {
+            Intent::StepDown
         } else {
             Intent::None
         }
@@ -371,6 +394,7 @@ impl Ha {
         let from = core::mem::replace(&mut self.effective, to);
         if from == EffectiveMode::Primary || to == EffectiveMode::Primary {
             self.latch.count(self.now());
+            self.failures.mode_changed();
         }
         self.since = self.clock.shell();
         self.reason = reason;

@@ -6,7 +6,7 @@ use core::time::Duration;
 use heapless::Deque;
 use twinpost_types::{EffectiveMode, Epoch, Instant};
 
-/// Longest plan: probe, epoch, fence, promote, mount, mail, addresses.
+/// Longest plan: remote services, probe, epoch, fence, promote, mount, mail, addresses.
 const TASKS_MAX: usize = 8;
 /// A step that the shell never answers counts as timed out after this; the shell's own limits are shorter.
 const STEP_LIMIT: Duration = Duration::from_secs(120);
@@ -86,6 +86,8 @@ pub(crate) enum Then {
     Yield,
     /// Asks the peer to take over; then perhaps leaves.
     HandOver(Option<Step>),
+    /// The same for an own failure; then `on-failure` decides.
+    StepDown,
     /// The way into the role failed.
     Failed,
     /// Leaves.
@@ -109,6 +111,7 @@ pub(crate) enum Purpose {
 /// One thing of a plan to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Task {
+    AskRemote,
     ProbeVips,
     Do(Step),
 }
@@ -118,6 +121,8 @@ enum Task {
 pub(crate) struct Plan {
     pub(crate) purpose: Purpose,
     tasks: Deque<Task, TASKS_MAX>,
+    /// Waiting for [`crate::Event::RemoteAnswered`] since then.
+    asking: Option<Instant>,
     /// Waiting for [`crate::Event::VipsProbed`] since then.
     probing: Option<Instant>,
     claim_by: Option<Instant>,
@@ -127,7 +132,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     fn new(purpose: Purpose) -> Self {
-        Self { purpose, tasks: Deque::new(), probing: None, claim_by: None, promoting: false }
+        Self { purpose, tasks: Deque::new(), asking: None, probing: None, claim_by: None, promoting: false }
     }
 
     fn then(mut self, step: Step) -> Self {
@@ -156,7 +161,10 @@ impl Ha {
         let fence = matches!(ground, Ground::PeerDead | Ground::PeerUnable | Ground::Forced);
         let verdict = self.watch.verdict();
         let mut plan = Plan::new(Purpose::Take { reason, ground });
-        // Proof needs no second look.
+        // Proof needs no second look: a kernel that answers nobody carries no service.
+        if ground == Ground::PeerDead && verdict == Verdict::Unresponsive && self.settings.remote_heartbeat {
+            let _ = plan.tasks.push_back(Task::AskRemote);
+        }
         if fence && verdict != Verdict::Gone && self.settings.vips > 0 {
             let _ = plan.tasks.push_back(Task::ProbeVips);
         }
@@ -181,12 +189,17 @@ impl Ha {
     pub(crate) fn give_up(&mut self, then: Then) {
         let mut plan = Plan::new(Purpose::GiveUp { then });
         let held = self.held;
-        for (step, needed) in [
+        let mut steps = [
             (Step::StopMail, held.mail),
             (Step::ReleaseVips, held.vips),
             (Step::Unmount, held.mounted),
             (Step::Demote, held.promoted),
-        ] {
+        ];
+        // Another one has the addresses already: they go first.
+        if matches!(then, Then::Follow(Reason::GaveWay) | Then::Yield) {
+            steps.swap(0, 1);
+        }
+        for (step, needed) in steps {
             if needed {
                 plan = plan.then(step);
             }
@@ -211,9 +224,9 @@ impl Ha {
         self.settle_abort();
         let now = self.now();
         let Some(plan) = &mut self.plan else { return };
-        if let Some(since) = plan.probing {
+        if let Some(since) = plan.asking.or(plan.probing) {
             if self.is_due(since + PROBE_LIMIT) {
-                // The shell owes an answer; without one nothing is claimed. Tried again after the pause.
+                // The shell owes an answer; without one nothing is claimed. Again after the pause.
                 self.roles.failed(now, RETRY, RETRY_DOUBLINGS);
                 self.plan = None;
                 self.changed = true;
@@ -221,6 +234,11 @@ impl Ha {
             return;
         }
         match plan.tasks.pop_front() {
+            Some(Task::AskRemote) => {
+                plan.asking = Some(now);
+                self.push(Action::AskRemote);
+                self.wake_at(now + PROBE_LIMIT);
+            }
             Some(Task::ProbeVips) => {
                 plan.probing = Some(now);
                 if !self.roles.probe_stale {
@@ -274,6 +292,19 @@ impl Ha {
         }
         self.plan = None;
         self.changed = true;
+    }
+
+    /// Whether a service of the silent peer answers. It lives then, and only the heartbeat links are broken.
+    pub(crate) fn remote_answered(&mut self, answered: bool) {
+        let Some(plan) = &mut self.plan else { return };
+        if plan.asking.take().is_none() {
+            return;
+        }
+        self.changed = true;
+        if answered {
+            self.note(Note::HeartbeatLostPeerServes);
+            self.yield_to_peer();
+        }
     }
 
     /// Who answered for the virtual IPs.
@@ -446,6 +477,7 @@ impl Ha {
                 self.set_mode(EffectiveMode::Secondary, Reason::Switch);
                 self.hand_over(after);
             }
+            Then::StepDown => self.stepped_down(),
             Then::Failed => {
                 if was_primary {
                     self.set_mode(EffectiveMode::Secondary, Reason::OwnFailure);

@@ -1,6 +1,6 @@
 //! The replication link: over which heartbeat link, when to connect again, first initialisation of a new pair, outdating own
 //! data, and adopting the primary's epoch: everything that is asked of the shell outside of a plan (`spec/ha.md` sections 3,
-//! 4 and 8). It never discards data: diverged volumes wait for an operator.
+//! 4 and 8). Diverged data is given up only after every message of it was passed on and confirmed.
 
 use crate::{Fault, Ha, Note, Step, Verdict};
 use core::time::Duration;
@@ -30,9 +30,17 @@ pub(crate) struct Link {
     failed: bool,
     tries: u8,
     retry_at: Instant,
+    retry_slow_at: Instant,
     lost_at: Instant,
     outdate: bool,
     chore_at: Instant,
+    /// Replication said that the copies diverged.
+    split: bool,
+    /// A hand-over was begun since then.
+    passing: bool,
+    /// All mail of the own copy is confirmed by the PRIMARY.
+    passed: bool,
+    pass_at: Instant,
 }
 
 impl Link {
@@ -56,6 +64,18 @@ impl Link {
         self.outdate = true;
     }
 
+    /// Replication refuses to connect diverged copies.
+    pub(crate) fn split(&mut self) {
+        self.split = true;
+    }
+
+    /// The copies are one again, or being made so.
+    fn connected(&mut self, now: Instant) {
+        self.tries = 0;
+        self.lost_at = now + LOST;
+        (self.split, self.passing, self.passed) = (false, false, false);
+    }
+
     /// Another boot of the peer: earlier failures say nothing about it.
     pub(crate) fn peer_rebooted(&mut self) {
         self.tries = 0;
@@ -63,13 +83,14 @@ impl Link {
 
     /// Replication does not come up although both units agree on the link.
     pub(crate) fn is_diverged(&self) -> bool {
-        self.tries >= TRIES && !self.failed
+        self.split || (self.tries >= TRIES && !self.failed)
     }
 
     fn connecting(&mut self, now: Instant, again: bool) {
         self.cut = false;
         self.tries = self.tries.saturating_add(u8::from(again));
-        self.retry_at = now + if self.tries < TRIES { RETRY } else { RETRY_SLOW };
+        self.retry_at = now + RETRY;
+        self.retry_slow_at = now + if self.tries < TRIES { RETRY } else { RETRY_SLOW };
         self.lost_at = now + LOST;
     }
 }
@@ -81,8 +102,11 @@ impl Ha {
         }
         self.choose_link();
         if self.is_connected() {
-            self.link.tries = 0;
-            self.link.lost_at = self.now() + LOST;
+            let now = self.now();
+            if core::mem::take(&mut self.link.passed) {
+                self.note(Note::HandedOver);
+            }
+            self.link.connected(now);
         }
         if self.plan.is_some() || self.running.is_some() {
             return;
@@ -169,6 +193,9 @@ impl Ha {
             self.held.vips = true;
             return Some(Step::ClaimVips);
         }
+        if self.must_pass_mail() {
+            return self.pass_mail();
+        }
         if self.is_new_pair() && self.is_due(self.link.chore_at) {
             self.link.chore_at = now + RETRY;
             return Some(Step::Initialise);
@@ -216,13 +243,44 @@ impl Ha {
             && self.volumes.iter().zip(&peer.volumes).all(|(own, other)| both(own, other))
     }
 
+    /// The own copy diverged from the one of a living PRIMARY: what only this unit holds is passed on before it is given up.
+    pub(crate) fn must_pass_mail(&self) -> bool {
+        self.link.is_diverged()
+            && !self.is_connected()
+            && self.effective != EffectiveMode::Primary
+            && self.held.is_none()
+            && self.is_peer_primary()
+    }
+
+    fn pass_mail(&mut self) -> Option<Step> {
+        let link = self.link.wanted?;
+        if !self.is_due(self.link.pass_at) {
+            return None;
+        }
+        if self.link.passed {
+            // Both must be connecting; the other one follows within its own pause.
+            self.link.pass_at = self.now() + LOST;
+            return Some(Step::ConnectDiscarding(link));
+        }
+        if !core::mem::replace(&mut self.link.passing, true) {
+            self.note(Note::HandingOver);
+        }
+        Some(Step::PassMail)
+    }
+
     fn connect(&mut self) -> Option<Step> {
         let link = self.link.wanted?;
         let agreed = self.living_peer().is_some_and(|peer| peer.replication_link == Some(link));
+        // A peer that waits for this side has settled what kept the two apart.
+        let invited = self.living_peer().is_some_and(|peer| {
+            peer.volumes.iter().any(|volume| volume.replication == Replication::Connecting)
+        });
+        let retry_at =
+            if invited { self.link.retry_at } else { self.link.retry_at.max(self.link.retry_slow_at) };
         let is_stopped =
             |volume: &VolumeReport| matches!(volume.replication, Replication::Down | Replication::StandAlone);
         let stopped = agreed && !self.is_connected() && self.volumes.iter().any(is_stopped);
-        let again = (stopped || self.link.failed) && self.is_due(self.link.retry_at);
+        let again = (stopped || self.link.failed) && self.is_due(retry_at);
         // Both try and never meet: one of them may try elsewhere. Asking once more costs nothing.
         let lost = agreed && !stopped && !self.is_connected() && self.is_due(self.link.lost_at);
         if !self.link.cut && !again && !lost {
@@ -244,6 +302,15 @@ impl Ha {
                 self.held.vips = false
             }
             Step::Outdate if result.is_ok() => self.link.outdate = false,
+            Step::PassMail => {
+                self.link.passed = result.is_ok();
+                let pause = if matches!(result, Err(Fault::Refused | Fault::Failed | Fault::TimedOut)) {
+                    RETRY
+                } else {
+                    Duration::ZERO
+                };
+                self.link.pass_at = self.now() + pause;
+            }
             // The own states follow at once with the next volumes event; a chore of another kind need not wait.
             Step::StoreEpoch(_) | Step::Initialise if result.is_ok() => {}
             _ => {}

@@ -59,6 +59,17 @@ impl Memory {
             Self { took_at: self.took_at, probe_stale: self.probe_stale, followed: true, ..Self::default() };
     }
 
+    /// The role was given up for an own failure; `configured` = this unit is the configured primary.
+    pub(crate) fn lost_by_failure(&mut self, configured: bool, on_failure: OnFailure) {
+        self.followed = true;
+        self.restore = configured && on_failure == OnFailure::RestoreRole;
+    }
+
+    /// `on-failure off`: nothing more until an operator restarts.
+    pub(crate) fn stop(&mut self) {
+        self.stopped = true;
+    }
+
     /// An operator restarts HA on this unit.
     pub(crate) fn restart(&mut self) {
         *self = Self {
@@ -81,10 +92,15 @@ impl Ha {
         let waiting = match self.effective {
             EffectiveMode::Off | EffectiveMode::Failed => self.decide_boot(),
             EffectiveMode::Secondary => self.decide_secondary(),
+            EffectiveMode::HoldOff => self.decide_hold(),
+            EffectiveMode::Primary => self.primary_stay(),
             _ => None,
         };
         if self.plan.is_none() {
-            let diverged = self.link.is_diverged().then_some(Stay::Diverged);
+            let diverged = self
+                .link
+                .is_diverged()
+                .then(|| if self.must_pass_mail() { Stay::HandingOver } else { Stay::Diverged });
             self.set_waiting(diverged.or(waiting));
         }
     }
@@ -103,7 +119,7 @@ impl Ha {
 
     fn decide_boot(&mut self) -> Option<Stay> {
         if self.roles.stopped {
-            return Some(Stay::WrongMode);
+            return Some(Stay::StoppedByFailure);
         }
         if !self.volumes_known {
             return Some(Stay::LookingForPeer);
@@ -145,10 +161,13 @@ impl Ha {
         if lost_role && self.settings.on_failure == OnFailure::Off {
             self.roles.followed = true;
             self.roles.stopped = true;
-            return Some(Stay::WrongMode);
+            return Some(Stay::StoppedByFailure);
         }
         if !self.is_connected() {
             return self.data_stay().or(Some(Stay::PeerNotCurrent));
+        }
+        if let Some(stay) = self.failed_stay() {
+            return Some(stay);
         }
         if lost_role {
             self.roles.followed = true;
@@ -172,7 +191,7 @@ impl Ha {
         }
         let peer = self.living_peer().copied()?;
         if peer.effective == EffectiveMode::Primary {
-            return self.data_stay();
+            return if self.is_asked_to_hold() { self.hold_off() } else { self.data_stay() };
         }
         if let Intent::HandOver(epoch) = peer.intent {
             if epoch > self.epoch && self.is_current() && self.is_connected() {
@@ -220,7 +239,9 @@ impl Ha {
         }
         let ground = if self.is_connected() {
             Ground::Connected
-        } else if is_unable(peer) && self.is_due(self.looking_since + self.watch.threshold()) {
+        } else if (is_unable(peer) || self.link.is_diverged() && self.outranks(peer))
+            && self.is_due(self.looking_since + self.watch.threshold())
+        {
             Ground::PeerUnable
         } else {
             return false;
@@ -244,7 +265,7 @@ impl Ha {
         let other = peer.configured == ConfiguredMode::Primary;
         let able = ground == Ground::Connected && self.is_peer_current();
         let first = match (own, other) {
-            _ if !able => true,
+            _ if !able || peer.effective == EffectiveMode::HoldOff => true,
             (false, false) => return None,
             (own, other) if own != other => own,
             _ => self.outranks(peer),

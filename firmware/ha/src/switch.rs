@@ -34,7 +34,8 @@ impl Ha {
     }
 
     fn obey(&mut self, command: Command) -> Result<(), Stay> {
-        if !self.started || self.leaving.is_some() || self.plan.is_some() || self.handing.is_some() {
+        let busy = self.plan.is_some() || self.handing.is_some() || self.holding.is_some();
+        if !self.started || self.leaving.is_some() || busy {
             return Err(Stay::Busy);
         }
         match command {
@@ -75,7 +76,7 @@ impl Ha {
     }
 
     /// An orderly switch would neither lose data nor leave no primary.
-    fn may_switch(&self) -> Result<(), Stay> {
+    pub(crate) fn may_switch(&self) -> Result<(), Stay> {
         if self.plan.is_some() || self.fence.is_open() {
             return Err(Stay::Busy);
         }
@@ -144,14 +145,14 @@ impl Ha {
         }
     }
 
-    /// Planned reboot or power-off. `hold-off` needs the peer to wait for this unit; until it can, it is a switchover.
+    /// Planned reboot or power-off. Nobody waits for a unit that is switched off.
     fn depart(&mut self, step: Step) -> Result<(), Stay> {
-        let switch_first = match self.settings.reboot_action {
-            RebootAction::Switchover | RebootAction::HoldOff => {
-                self.effective == EffectiveMode::Primary && self.may_switch().is_ok()
-            }
-        };
-        self.give_up(if switch_first { Then::HandOver(Some(step)) } else { Then::Leave(step) });
+        let may_switch = self.effective == EffectiveMode::Primary && self.may_switch().is_ok();
+        match self.settings.reboot_action {
+            RebootAction::HoldOff if may_switch && step == Step::Reboot => self.ask_to_hold(step),
+            _ if may_switch => self.give_up(Then::HandOver(Some(step))),
+            _ => self.give_up(Then::Leave(step)),
+        }
         Ok(())
     }
 
@@ -193,6 +194,7 @@ impl Ha {
         let Some(handing) = self.handing else { return };
         if self.is_peer_primary() {
             self.end_handing(true);
+            self.replaced();
             if let Some(step) = handing.after {
                 self.give_up(Then::Leave(step));
             }

@@ -135,6 +135,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
             vips,
             third_party,
             max_role_changes: 4,
+            remote_heartbeat: false,
         },
     )
 }

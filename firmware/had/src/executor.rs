@@ -76,6 +76,10 @@ impl Executor {
             Step::Outdate => both(self.drbd.outdate(queue), self.drbd.outdate(data)).await,
             Step::Initialise => both(self.drbd.initialise_pair(queue), self.drbd.initialise_pair(data)).await,
             Step::Connect(link) => self.connect(link).await,
+            Step::PassMail | Step::ConnectDiscarding(_) => Err(Failure {
+                fault: Fault::Failed,
+                words: "the hand-over of diverged mail is not in this release; both copies are kept".into(),
+            }),
             Step::Mount => self.mount().await,
             Step::Unmount => self.unmount().await,
             Step::StartMail => self.mail.start().await.map_err(failed),
@@ -174,11 +178,14 @@ fn limit(step: Step) -> Duration {
     Duration::from_secs(match step {
         Step::StoreEpoch(_) | Step::ClaimVips | Step::ReleaseVips => 5,
         Step::Fence | Step::Demote | Step::Connect(_) | Step::Outdate | Step::Reset => 10,
+        Step::ConnectDiscarding(_) => 10,
         Step::StopMail | Step::Unmount | Step::Initialise | Step::Reboot | Step::PowerOff => 20,
         // A fence question may be open that waits for the threshold.
         Step::Promote | Step::PromoteForced => 40,
         // First use makes file systems; a journal of a large volume takes its time on a slow disk.
         Step::Mount | Step::StartMail => 60,
+        // Shorter than what the decisions wait for; it ends by itself after 60 s of progress.
+        Step::PassMail => 100,
     })
 }
 

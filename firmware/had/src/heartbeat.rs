@@ -53,6 +53,8 @@ pub enum Output {
     Mode(EffectiveMode),
     /// Write down.
     Note(Note),
+    /// Run all remote checks once.
+    AskRemote,
     /// Look for an SMTP greeting on the first virtual IP.
     AskGreeting,
 }
@@ -268,6 +270,7 @@ impl Heartbeat {
                     target => self.neighbours.probe(target),
                 },
                 Action::ProbeVips => self.neighbours.probe_vips(now),
+                Action::AskRemote => self.tell(Output::AskRemote, turn),
                 Action::Announce => self.neighbours.announce_again(now),
                 Action::Run(step) => self.tell(Output::Run(step), turn),
                 Action::AnswerFence(answer) => self.tell(Output::AnswerFence(answer), turn),

@@ -305,6 +305,7 @@ fn settings(config: &Config, unit: UnitId, links: &[Option<LinkSetup>; LINKS]) -
         vips: config.vips().count(),
         third_party: config.gateway().is_some(),
         max_role_changes: ha.max_role_changes,
+        remote_heartbeat: false,
     }
 }
 

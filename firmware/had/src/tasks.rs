@@ -71,6 +71,8 @@ async fn take_outputs(
                     // Nobody waits for a refusal most of the time.
                     let _ = unit.notes.send(note);
                 }
+                // No remote service is configured in this release: none answers.
+                Output::AskRemote => tell(&unit, Input::Event(Event::RemoteAnswered(false))),
                 Output::AskGreeting => drop(tokio::spawn(ask_greeting(Arc::clone(&unit)))),
             }
         }
@@ -112,6 +114,9 @@ async fn take_fence_questions(unit: Arc<Unit>, mut listener: FenceListener) {
                 tell(&unit, Input::Event(Event::FenceAsked { volume }));
             }
             (event, _) => {
+                if *event == HelperEvent::SplitBrain {
+                    tell(&unit, Input::Event(Event::SplitBrain));
+                }
                 unit.shared.event("replication", &format!("{}: {event:?}", question.resource));
                 question.answer(0);
             }

@@ -1,7 +1,7 @@
 //! Turns the notes of the decisions into the words of the event log: a stable event name and one line with the
 //! evidence. Decides nothing. `spec/ha.md` sections 5 and 10.
 
-use twinpost_ha::{Command, Evidence, FenceAnswer, Note, Reason, Stay, Step, Verdict};
+use twinpost_ha::{Check, Command, Evidence, Failure, FenceAnswer, Note, Reason, Stay, Step, Verdict};
 use twinpost_types::LinkId;
 
 /// The event's stable name and its line.
@@ -30,6 +30,24 @@ pub fn note(note: &Note) -> (&'static str, String) {
         Note::Refused { command, why } => ("refused", format!("{} refused, nothing was changed: {}", command_words(*command), stay(*why))),
         Note::Waiting(why) => ("waiting", stay(*why).to_string()),
         Note::Arbitrated { stays: true } => ("arbitration", "both units were PRIMARY: this one stays".to_string()),
+        Note::SteppingDown(failure) => ("stepping-down", format!("this unit gives up the role: {}", failure_words(*failure))),
+        Note::FailureKept(check) => (
+            "failure-kept",
+            format!("critical: {} fails, and the peer cannot take over; this unit stays PRIMARY", check_words(*check)),
+        ),
+        Note::HeartbeatLostPeerServes => (
+            "heartbeat-lost",
+            "heartbeat lost, peer alive on the service network: a service of the peer answers, nothing is taken over; check the heartbeat cables"
+                .to_string(),
+        ),
+        Note::HoldOff(true) => ("hold-off", "the peer reboots as planned; this unit waits for it for at most 300 s".to_string()),
+        Note::HoldOff(false) => ("hold-off", "the peer is not back after 300 s; this unit decides again".to_string()),
+        Note::HandingOver => (
+            "hand-over",
+            "both units accepted mail while they were apart: what only this unit holds is passed to the PRIMARY before its copy follows again"
+                .to_string(),
+        ),
+        Note::HandedOver => ("hand-over-done", "the PRIMARY holds all mail of this unit; its copy follows the PRIMARY's again".to_string()),
         Note::Arbitrated { stays: false } => ("arbitration", "both units were PRIMARY: this one gives way to the peer".to_string()),
     }
 }
@@ -91,6 +109,8 @@ pub fn reason(reason: Reason) -> &'static str {
         Reason::OwnFailure => "own failure",
         Reason::Operator => "operator's command",
         Reason::TookBack => "the peer did not take the role",
+        Reason::PeerReboots => "the peer reboots as planned",
+        Reason::HoldOffEnded => "the peer did not come back from its planned reboot",
     }
 }
 
@@ -118,7 +138,13 @@ pub fn stay(why: Stay) -> &'static str {
             "a mail volume is missing or unreadable; see the alarms in get system ha status"
         }
         Stay::Diverged => {
-            "both units hold mail that the other one lacks; nothing is discarded by itself, both copies are kept"
+            "both units hold mail that the other one lacks; nothing is discarded, the other one passes its mail on first"
+        }
+        Stay::HandingOver => "passing the mail that only this unit holds to the PRIMARY",
+        Stay::CheckFails => "an own check fails; see the checks and alarms in get system ha status",
+        Stay::HoldOff => "the peer reboots as planned; waiting for it for at most 300 s",
+        Stay::StoppedByFailure => {
+            "stopped by on-failure after an own failure; diagnose system ha restart rejoins"
         }
         Stay::Latched => "too many role changes within an hour; diagnose system ha restart clears this",
         Stay::Busy => "another role change is under way; try again when it has ended",
@@ -163,10 +189,35 @@ pub fn step_words(step: Step) -> String {
         Step::Demote => "demoting the mail volumes".to_string(),
         Step::Initialise => "declaring the new pair's empty volumes equal".to_string(),
         Step::Connect(link) => format!("connecting replication over {link}"),
+        Step::PassMail => "passing mail to the PRIMARY".to_string(),
+        Step::ConnectDiscarding(link) => {
+            format!("connecting replication over {link}, giving up the own copy")
+        }
         Step::Outdate => "marking own data outdated".to_string(),
         Step::Reboot => "rebooting".to_string(),
         Step::PowerOff => "switching off".to_string(),
         Step::Reset => "resetting the machine".to_string(),
+    }
+}
+
+/// A check as every view names it.
+#[must_use]
+pub fn check_words(check: Check) -> &'static str {
+    match check {
+        Check::LocalPorts => "local-ports",
+        Check::LocalDrives => "local-hd",
+        Check::LocalMail => "local-mail",
+        Check::RemoteSmtp => "remote-smtp",
+        Check::RemoteImap => "remote-imap",
+        Check::RemotePop => "remote-pop",
+        Check::RemoteHttp => "remote-http",
+    }
+}
+
+fn failure_words(failure: Failure) -> String {
+    match failure {
+        Failure::Check(check) => format!("its check {} fails", check_words(check)),
+        Failure::AskedByPeer => "a service of it fails its check, seen from the peer".to_string(),
     }
 }
 

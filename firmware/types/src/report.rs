@@ -48,6 +48,10 @@ pub enum Intent {
     RequestOutdate,
     /// Dying gasp: an orderly shutdown or reset follows at once; the volumes are demoted or the kernel is about to stop.
     Leaving,
+    /// A secondary asks the primary to step down: a service of it failed its check, seen from outside.
+    StepDown,
+    /// A primary is about to reboot as planned; the peer shall wait for it in `HOLD-OFF`.
+    HoldOff,
 }
 
 /// Health summary.

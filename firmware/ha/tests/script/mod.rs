@@ -35,6 +35,8 @@ struct Script {
     kernel: bool,
     gateway: bool,
     vips: VipAnswer,
+    /// A service of the peer answers.
+    remote: bool,
     step_ms: Option<u64>,
     fails: Vec<String>,
     coming: BTreeMap<(u64, u64), Event>,
@@ -55,6 +57,7 @@ impl Script {
             vips: 1,
             third_party: true,
             max_role_changes: 4,
+            remote_heartbeat: false,
         };
         Self {
             out: String::new(),
@@ -64,6 +67,7 @@ impl Script {
             own: VolumeReport::default(),
             peer: Report {
                 service: ServiceAddress { ipv4: [192, 0, 2, 12], mac: [2; 6] },
+                health: Health { service_port: true, third_party: true, mail: true, storage: true },
                 ..Report::default()
             },
             peer_id: UnitId(2),
@@ -72,6 +76,7 @@ impl Script {
             kernel: true,
             gateway: true,
             vips: VipAnswer::Nobody,
+            remote: false,
             step_ms: Some(50),
             fails: Vec::new(),
             coming: BTreeMap::new(),
@@ -80,7 +85,7 @@ impl Script {
     }
 
     /// One line: `unit`, `started`, `own`, `peer`, `beat`, `kernel`, `gateway`, `vips`, `carrier`, `service`, `steps`, `fail`,
-    /// `fence`, `contested`, `lease-lost`, `do`, `jump`, `run`.
+    /// `fence`, `contested`, `lease-lost`, `check`, `remote`, `split-brain`, `do`, `jump`, `run`.
     fn line(&mut self, line: &str) {
         let mut words = line.split_whitespace();
         let verb = words.next().unwrap_or_default();
@@ -119,6 +124,9 @@ impl Script {
             "fence" => VolumeId::ALL.into_iter().for_each(|volume| self.feed(Event::FenceAsked { volume })),
             "contested" => self.feed(Event::VipContested { by_peer: words[0] == "peer" }),
             "lease-lost" => self.feed(Event::LeaseLost),
+            "check" => self.feed(Event::Checked { check: check(words[0]), state: check_state(words[1]) }),
+            "remote" => self.remote = words[0] == "answers",
+            "split-brain" => self.feed(Event::SplitBrain),
             "do" => self.feed(Event::Operator(command(words[0]))),
             "jump" => self.now += seconds(words[0]),
             "run" => self.run(seconds(words[0])),
@@ -134,6 +142,8 @@ impl Script {
                 ("off", _) => self.settings.mode = ConfiguredMode::Off,
                 ("on-failure", "off") => self.settings.on_failure = OnFailure::Off,
                 ("on-failure", "restore-role") => self.settings.on_failure = OnFailure::RestoreRole,
+                ("reboot-action", "hold-off") => self.settings.reboot_action = RebootAction::HoldOff,
+                ("remote-services-as-heartbeat", _) => self.settings.remote_heartbeat = true,
                 ("fast-detect", "disable") => self.settings.fast_detect = false,
                 ("max-role-changes", value) => self.settings.max_role_changes = number(value) as u8,
                 ("interval-ms", value) => self.settings.interval = Duration::from_millis(number(value)),
@@ -152,12 +162,17 @@ impl Script {
                 ("configured", _) => self.peer.configured = ConfiguredMode::Secondary,
                 ("PRIMARY", _) => self.peer.effective = EffectiveMode::Primary,
                 ("SECONDARY", _) => self.peer.effective = EffectiveMode::Secondary,
+                ("HOLD-OFF", _) => self.peer.effective = EffectiveMode::HoldOff,
+                ("FAILED", _) => self.peer.effective = EffectiveMode::Failed,
+                ("health", "bad") => self.peer.health = Health::default(),
                 ("OFF", _) => self.peer.effective = EffectiveMode::Off,
                 ("epoch", value) => self.peer.epoch = Epoch(number(value)),
                 ("link", value) => self.peer.replication_link = LinkId::new(number(value) as usize - 1),
                 ("intent", "none") => self.peer.intent = Intent::None,
                 ("intent", "leaving") => self.peer.intent = Intent::Leaving,
                 ("intent", "switch") => self.peer.intent = Intent::RequestSwitch,
+                ("intent", "step-down") => self.peer.intent = Intent::StepDown,
+                ("intent", "hold-off") => self.peer.intent = Intent::HoldOff,
                 ("intent", "outdate") => self.peer.intent = Intent::RequestOutdate,
                 ("hand-over", value) => self.peer.intent = Intent::HandOver(Epoch(number(value))),
                 _ => rest.push(*word),
@@ -234,6 +249,7 @@ impl Script {
                 }
                 return;
             }
+            Action::AskRemote => self.later(200 * MS, Event::RemoteAnswered(self.remote)),
             Action::ProbeVips => self.later(300 * MS, Event::VipsProbed(self.vips)),
             Action::Run(step) => self.step(step),
             _ => {}
@@ -257,7 +273,8 @@ impl Script {
         let result = match place {
             Some(place) => {
                 self.fails.remove(place);
-                Err(Fault::Failed)
+                let unfinished = step == Step::PassMail;
+                Err(if unfinished { Fault::Unfinished } else { Fault::Failed })
             }
             None => Ok(()),
         };
@@ -266,7 +283,7 @@ impl Script {
                 Step::Promote | Step::PromoteForced => self.own.promoted = true,
                 Step::Demote => self.own.promoted = false,
                 Step::Fence => self.own.replication = Replication::Down,
-                Step::Connect(_) if !self.own.replication.is_connected() => {
+                Step::Connect(_) | Step::ConnectDiscarding(_) if !self.own.replication.is_connected() => {
                     self.own.replication = Replication::Connecting;
                 }
                 Step::Outdate => self.own.local = DiskState::Outdated,
@@ -310,6 +327,28 @@ fn disk(name: &str) -> DiskState {
         "Diskless" => DiskState::Diskless,
         "Unknown" => DiskState::Unknown,
         other => panic!("unknown disk state {other}"),
+    }
+}
+
+fn check(name: &str) -> Check {
+    match name {
+        "local-ports" => Check::LocalPorts,
+        "local-hd" => Check::LocalDrives,
+        "local-mail" => Check::LocalMail,
+        "remote-smtp" => Check::RemoteSmtp,
+        "remote-imap" => Check::RemoteImap,
+        "remote-pop" => Check::RemotePop,
+        "remote-http" => Check::RemoteHttp,
+        other => panic!("unknown check {other}"),
+    }
+}
+
+fn check_state(name: &str) -> CheckState {
+    match name {
+        "good" => CheckState::Good,
+        "failed" => CheckState::Failed,
+        "hung" => CheckState::Hung,
+        other => panic!("unknown state {other}"),
     }
 }
 

@@ -380,6 +380,7 @@ impl World {
                 }
             }
             Action::ProbeVips => self.probe_vips(i),
+            Action::AskRemote => self.send(i, MS, Event::RemoteAnswered(false)),
             Action::Run(step) => {
                 self.check_step(i, step);
                 if matches!(step, Step::Reset) {

@@ -69,10 +69,24 @@ impl World {
             compared = Compared::SecondIsSource;
         }
         if compared == Compared::Diverged {
-            self.diverged = true;
-            self.refuse(true);
-            return;
+            // The side that gives its copy up follows the other one.
+            compared = match (self.units[0].discards, self.units[1].discards) {
+                (true, false) => Compared::SecondIsSource,
+                (false, true) => Compared::FirstIsSource,
+                _ => {
+                    self.diverged = true;
+                    self.refuse(true);
+                    return;
+                }
+            };
+            let target = if compared == Compared::FirstIsSource { 1 } else { 0 };
+            if self.units[target].live.promoted {
+                self.refuse(false);
+                return;
+            }
+            self.diverged = false;
         }
+        self.units.iter_mut().for_each(|unit| unit.discards = false);
         self.connected_on = Some(link);
         self.say(format!("replication connected on {link}: {compared:?}"));
         match compared {
@@ -97,8 +111,12 @@ impl World {
 
     fn refuse(&mut self, diverged: bool) {
         self.say(format!("replication refuses to connect, diverged: {diverged}"));
-        for unit in &mut self.units {
-            unit.live.replication = Replication::StandAlone;
+        for i in 0..2 {
+            self.units[i].live.replication = Replication::StandAlone;
+            self.units[i].discards = false;
+            if diverged {
+                self.feed(i, Event::SplitBrain);
+            }
         }
     }
 
@@ -252,6 +270,13 @@ impl World {
                     self.disconnect();
                 }
             }
+            Step::PassMail => return Some(self.pass_mail(i)),
+            Step::ConnectDiscarding(link) => {
+                unit.want_link = Some(link);
+                unit.discards = true;
+                unit.live.replication = Replication::Connecting;
+                self.disconnect();
+            }
             Step::Promote | Step::PromoteForced => return self.promote(i, doing),
             Step::Reboot | Step::Reset | Step::PowerOff => {
                 if step != Step::Reset {
@@ -264,6 +289,19 @@ impl World {
             }
         }
         Some(Ok(()))
+    }
+
+    /// Everything that only this copy holds goes to the primary's.
+    fn pass_mail(&mut self, i: usize) -> Result<(), Fault> {
+        if !self.units[1 - i].live.promoted || !(0..LINKS).any(|link| self.carries(link)) {
+            return Err(Fault::Failed);
+        }
+        let own = self.units[i].disk.messages.clone();
+        let other = &mut self.units[1 - i].disk.messages;
+        other.extend(own);
+        other.sort_unstable();
+        other.dedup();
+        Ok(())
     }
 
     fn initialise(&mut self) -> Result<(), Fault> {

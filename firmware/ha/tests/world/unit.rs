@@ -32,6 +32,8 @@ pub struct Unit {
     pub disk: Disk,
     pub live: Live,
     pub want_link: Option<LinkId>,
+    /// Gives its copy up if it diverged.
+    pub discards: bool,
     pub mounted: bool,
     pub mail: bool,
     pub vips: bool,
@@ -63,6 +65,7 @@ impl Unit {
             disk,
             live: Live::default(),
             want_link: None,
+            discards: false,
             mounted: false,
             mail: false,
             vips: false,
@@ -179,5 +182,6 @@ pub fn settings(unit: u64, mode: ConfiguredMode) -> Settings {
         vips: 1,
         third_party: true,
         max_role_changes: 20,
+        remote_heartbeat: false,
     }
 }
