@@ -29,6 +29,7 @@ pub(crate) const ROOMS: &[(&str, Room)] = &[
     ("twinpost-wire", Room::Pure),
     ("twinpost-ha", Room::Pure),
     ("twinpost-config", Room::Pure),
+    ("twinpost-check", Room::Pure),
     ("twinpost-api", Room::Pure),
     ("twinpost-board", Room::Pure),
     ("twinpost-board-qemu-q35", Room::Pure),
