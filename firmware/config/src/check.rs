@@ -29,6 +29,7 @@ pub(crate) fn check(config: &Config) -> Result<(), Conflict> {
     relays(config)?;
     intervals(config)?;
     links(config)?;
+    services(config)?;
     password(config)
 }
 
@@ -229,6 +230,23 @@ fn link_pair(index: usize, first: &Heartbeat, second: &Heartbeat) -> Result<(), 
     if first.ip.overlaps(second.ip) {
         let why = format!("{} overlaps {} of the other link", second.ip, first.ip);
         return Err(Conflict::new(IP[index], second.port.as_str(), why, "a subnet of its own for each link"));
+    }
+    Ok(())
+}
+
+/// A check needs somebody to ask, and a heartbeat by services needs a check.
+fn services(config: &Config) -> Result<(), Conflict> {
+    let services = &config.ha.services;
+    for (kind, service) in services.enabled() {
+        if service.ip.is_unspecified() {
+            let why = format!("{} is enabled but has no address", kind.name());
+            return Err(Conflict::new("ip", kind.name(), why, "the address where the service answers"));
+        }
+    }
+    if services.as_heartbeat && services.enabled().next().is_none() {
+        let why = "no remote service is enabled that could answer".into();
+        let allowed = "an enabled remote service in config service first";
+        return Err(Conflict::new("remote-services-as-heartbeat", "", why, allowed));
     }
     Ok(())
 }

@@ -137,6 +137,9 @@ const ALSO: &[(&str, &str)] = &[
     ("hb-interval", "hb-lost-threshold"),
     ("hb-interval", "fast-detect"),
     ("password", "mode"),
+    ("ip", "status"),
+    ("remote-services-as-heartbeat", "status"),
+    ("remote-services-as-heartbeat", "remote-service"),
 ];
 
 fn key(variable: &str, entry: &str) -> String {

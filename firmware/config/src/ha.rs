@@ -1,5 +1,5 @@
 //! `config system ha`: the variables of `spec/ha.md` section 2 with their allowed values and old names, and the block
-//! that holds them. Settings seen per port are in `ha_ports`, those not acted on in this release in `later`.
+//! that holds them. Settings seen per port are in `ha_ports`, checks in `service`, what is not acted on in this release in `later`.
 
 use crate::cursor::{Cursor, Line};
 use crate::error::ScriptError;
@@ -8,7 +8,7 @@ use crate::printer::Printer;
 use crate::value::PortName;
 use crate::variable::{Bad, Fields, Shown, Values, Variable, assign, block, number};
 use crate::words::quoted;
-use crate::{ha_ports, later};
+use crate::{ha_ports, later, service};
 use std::time::Duration;
 use twinpost_types::{ConfiguredMode, OnFailure, RebootAction};
 
@@ -127,6 +127,52 @@ const VARIABLES: &[Variable<Ha>] = &[
         reset: |ha, default| ha.max_role_changes = default.max_role_changes,
         show: |ha| Shown::Set(ha.max_role_changes.to_string()),
     },
+    Variable {
+        name: "remote-services-as-heartbeat",
+        allowed: "enable, disable",
+        set: |ha, values| values.switch().map(|value| ha.services.as_heartbeat = value),
+        reset: |ha, default| ha.services.as_heartbeat = default.services.as_heartbeat,
+        show: |ha| switch(ha.services.as_heartbeat),
+    },
+    Variable {
+        name: "hard-drives-check",
+        allowed: "enable, disable",
+        set: |ha, values| values.switch().map(|value| ha.services.drives_on = value),
+        reset: |ha, default| ha.services.drives_on = default.services.drives_on,
+        show: |ha| switch(ha.services.drives_on),
+    },
+    Variable {
+        name: "network-intf-check",
+        allowed: "enable, disable",
+        set: |ha, values| values.switch().map(|value| ha.services.ports_on = value),
+        reset: |ha, default| ha.services.ports_on = default.services.ports_on,
+        show: |ha| switch(ha.services.ports_on),
+    },
+    // Two rows of one name: each line of the short form is printed for itself, whichever row reads it.
+    Variable {
+        name: "local-service",
+        allowed: service::LOCAL_ALLOWED,
+        set: service::local_short,
+        reset: |ha, default| {
+            ha.services.ports_short = default.services.ports_short;
+            ha.services.drives_short = default.services.drives_short;
+        },
+        show: |ha| service::shown_short("PORTS", ha.services.ports_short),
+    },
+    Variable {
+        name: "local-service",
+        allowed: service::LOCAL_ALLOWED,
+        set: service::local_short,
+        reset: |_, _| (),
+        show: |ha| service::shown_short("HD", ha.services.drives_short),
+    },
+    Variable {
+        name: "remote-service",
+        allowed: service::REMOTE_ALLOWED,
+        set: service::remote_short,
+        reset: |ha, default| ha.services.remote.clone_from(&default.services.remote),
+        show: |_| Shown::Never,
+    },
 ];
 
 /// Reads the block behind `config system ha`.
@@ -138,7 +184,7 @@ pub(crate) fn read(draft: &mut Config, cursor: &mut Cursor<'_>, open: &Line) -> 
         }
         match line.text(1) {
             "interface" => ha_ports::read(ha, cursor, line)?,
-            "service" => later::service(cursor, line)?,
+            "service" => service::read(ha, cursor, line)?,
             "member" => return Err(later::member(line)),
             _ => return Err(line.unknown(1, "section", "interface, service")),
         }
@@ -157,6 +203,7 @@ pub(crate) fn print(config: &Config, printer: &mut Printer) {
     printer.block("config system ha", "end", false, |printer| {
         printer.fields(&FIELDS, &config.ha, &Ha::default());
         ha_ports::print(config, printer);
+        service::print(&config.ha.services, printer);
     });
 }
 

@@ -66,6 +66,13 @@ const VARIABLES: &[Variable<PortView>] = &[
         reset: |view, _| view.peer = None,
         show: |_| Shown::Never,
     },
+    Variable {
+        name: "port-monitor",
+        allowed: "enable, disable",
+        set: |view, values| values.switch().map(|value| view.port.monitor = value),
+        reset: |view, _| view.port.monitor = false,
+        show: |view| crate::ha::switch(view.port.monitor),
+    },
 ];
 
 /// Reads the block behind `config interface`.
@@ -110,9 +117,12 @@ pub(crate) fn failover(ha: &mut Ha, values: &Values<'_>) -> Result<(), Bad> {
     };
     let rest = part(2..values.words.len());
     let port = part(0..1).port()?;
+    let monitor = ha.ports.get(&port).is_some_and(|port| port.monitor);
     match part(1..2).one()? {
-        "ignore" if rest.words.is_empty() => put(ha, port, HaPort::default()),
-        "add" => put(ha, port, HaPort { action: PortAction::Use, virtual_ip: Some(rest.network()?) }),
+        "ignore" if rest.words.is_empty() => put(ha, port, HaPort { monitor, ..HaPort::default() }),
+        "add" => {
+            put(ha, port, HaPort { action: PortAction::Use, virtual_ip: Some(rest.network()?), monitor })
+        }
         "set" | "bridge" => return Err(Bad::NotAvailable("<port> {ignore | add <address/prefix>}".into())),
         _ => return Err(Bad::Refused),
     }

@@ -29,6 +29,7 @@ mod later;
 mod model;
 mod printer;
 mod script;
+mod service;
 mod system;
 mod value;
 mod variable;
@@ -40,4 +41,5 @@ pub use model::{
     SCRIPT_BYTES_MAX, THRESHOLD_DEFAULT, USERS_MAX, Vip,
 };
 pub use script::{apply, parse, parse_bytes, print, print_full, synchronised_checksum};
+pub use service::{LocalRules, LocalService, RemoteKind, RemoteService, Services};
 pub use value::{DomainName, Host, HostName, Ipv4Net, Password, PortName, UserName, ValueError};

@@ -1,6 +1,7 @@
 //! The settings of one unit as valid values, their defaults, and what follows from them (effective heartbeat interval,
 //! links, virtual IPs, service port). No syntax here; a `Config` changes only by a script (module `script`).
 
+use crate::service::Services;
 use crate::value::{DomainName, Host, HostName, Ipv4Net, Password, PortName, UserName};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -95,6 +96,8 @@ pub struct Ha {
     pub max_role_changes: u8,
     /// Virtual IPs by port; ports at their defaults are absent.
     pub ports: BTreeMap<PortName, HaPort>,
+    /// Checks of this unit and of its peer.
+    pub services: Services,
 }
 
 /// One heartbeat link as set. Link 1 falls back to the highest port, 10.0.0.1/24 and 10.0.0.2; link 2 has no fallback.
@@ -115,6 +118,8 @@ pub struct HaPort {
     pub action: PortAction,
     /// The virtual IP; kept although the action is `ignore-vip`.
     pub virtual_ip: Option<Ipv4Net>,
+    /// Watched by local-ports although it carries no virtual IP (`port-monitor`).
+    pub monitor: bool,
 }
 
 /// What a PRIMARY does with the virtual IP of a port.
@@ -235,6 +240,12 @@ impl Config {
         })
     }
 
+    /// Ports that the local-ports check watches, in front-panel order: those with a virtual IP or `port-monitor`.
+    pub fn monitored_ports(&self) -> impl Iterator<Item = &PortName> {
+        let watched = |set: &HaPort| set.action != PortAction::Ignore || set.monitor;
+        self.ports.iter().filter(move |port| self.ha.ports.get(*port).is_some_and(watched))
+    }
+
     /// The port on the service network: where the default gateway is, else the first with a virtual IP, else the first
     /// with an address that is no heartbeat port, else the first of the board.
     #[must_use]
@@ -292,6 +303,7 @@ impl Default for Ha {
             reboot_action: RebootAction::default(),
             max_role_changes: ROLE_CHANGES_DEFAULT,
             ports: BTreeMap::new(),
+            services: Services::default(),
         }
     }
 }

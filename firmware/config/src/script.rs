@@ -68,7 +68,7 @@ pub fn print_full(config: &Config) -> String {
 }
 
 /// CRC-32 of the part that is synchronised to the peer (`spec/ha.md` section 9): without configured mode, host name, port
-/// addresses, heartbeat settings and the group's password.
+/// addresses, heartbeat settings, service monitoring and the group's password.
 #[must_use]
 pub fn synchronised_checksum(config: &Config) -> u32 {
     let mut shared = config.clone();
@@ -80,6 +80,8 @@ pub fn synchronised_checksum(config: &Config) -> u32 {
     shared.ha.threshold = own.threshold;
     shared.ha.interval = own.interval;
     shared.ha.fast_detect = own.fast_detect;
+    shared.ha.services = own.services;
+    shared.ha.ports.values_mut().for_each(|port| port.monitor = false);
     shared.ha.links = [LinkSettings::default(), LinkSettings::default()];
     let mut printer = Printer::new(false);
     system::print_shared(&shared, &mut printer);

@@ -1,5 +1,5 @@
 //! A variable as a row of a table: its names, what it takes, how it is set, put back and shown. Reads the blocks that
-//! consist of such variables. The tables themselves are in `system`, `domain`, `ha`, `ha_ports` and `later`.
+//! consist of such variables. The tables themselves are in `system`, `domain`, `ha`, `ha_ports`, `service` and `later`.
 
 use crate::cursor::{Closed, Cursor, Line};
 use crate::error::{Problem, ScriptError, shown};
@@ -254,6 +254,8 @@ impl<T> Fields<T> {
     pub fn names(&self) -> String {
         let mut names: Vec<_> = self.variables.iter().map(|v| v.name).collect();
         names.extend(self.later.iter().map(|l| l.name));
+        // A variable that is printed on two lines has two rows.
+        names.dedup();
         names.join(", ")
     }
 }

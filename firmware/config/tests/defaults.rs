@@ -1,7 +1,7 @@
 //! The defaults and allowed ranges of `spec/ha.md` section 2, one assertion each, through the operator's syntax.
 
 use std::time::Duration;
-use twinpost_config::{Config, PortAction, apply, parse};
+use twinpost_config::{Config, LocalRules, PortAction, RemoteKind, apply, parse};
 use twinpost_types::{ConfiguredMode, LinkId, OnFailure, RebootAction};
 
 const PORTS: [&str; 4] = ["port1", "port2", "port3", "port4"];
@@ -116,13 +116,6 @@ fn variables_not_acted_on_take_their_default_only() {
     for (default, other) in [
         ("mail-data-sync enable", "mail-data-sync disable"),
         ("mailqueue-data-sync enable", "mailqueue-data-sync disable"),
-        ("remote-services-as-heartbeat disable", "remote-services-as-heartbeat enable"),
-        ("hard-drives-check disable", "hard-drives-check enable"),
-        ("network-intf-check enable", "network-intf-check disable"),
-        ("local-service PORTS 10 3", "local-service PORTS 20 3"),
-        ("local-service HD 10 3", "local-service HD 10 4"),
-        ("remote-service smtp 0", "remote-service smtp 192.0.2.10 25 120 30 3"),
-        ("remote-service pop 0", "remote-service imap 192.0.2.10 143 120 30 3"),
         ("heartbeat-1-ip6 ::/0", "heartbeat-1-ip6 fd00::1/64"),
         ("failover port1 ignore", "failover port1 set 192.0.2.10/24"),
         ("failover port1 ignore", "failover port1 bridge"),
@@ -143,12 +136,13 @@ fn variables_not_acted_on_take_their_default_only() {
     assert!(line("encryption maybe").unwrap_err().to_string().contains("allowed: enable, disable"));
 }
 
+fn block(service: &str, lines: &str) -> Result<Config, twinpost_config::ScriptError> {
+    let lines = lines.split(", ").map(|l| format!("set {l}\n")).collect::<String>();
+    parse(&format!("config system ha\nconfig service\nedit {service}\n{lines}next\nend\nend"), &PORTS)
+}
+
 #[test]
 fn services_have_the_defaults_of_the_reference() {
-    let block = |service: &str, lines: &str| {
-        let lines = lines.split(", ").map(|l| format!("set {l}\n")).collect::<String>();
-        parse(&format!("config system ha\nconfig service\nedit {service}\n{lines}next\nend\nend"), &PORTS)
-    };
     for (service, port) in
         [("remote-smtp", 25), ("remote-imap", 143), ("remote-pop", 110), ("remote-http", 80)]
     {
@@ -156,13 +150,104 @@ fn services_have_the_defaults_of_the_reference() {
             "check-interval 120, check-timeout 30, ip 0.0.0.0, port {port}, retries 3, status disable"
         );
         assert_eq!(block(service, &lines).unwrap(), Config::for_board(&PORTS));
-        assert!(block(service, "status enable").is_err());
     }
     for service in ["local-ports", "local-hd"] {
-        block(service, "check-interval 120, retries 3, status disable").unwrap();
-        assert!(block(service, "check-interval 10").is_err());
+        let lines = "check-interval 120, retries 3, status disable";
+        assert_eq!(block(service, lines).unwrap(), Config::for_board(&PORTS));
         assert!(block(service, "check-timeout 30").is_err());
     }
+    for default in [
+        "remote-services-as-heartbeat disable",
+        "hard-drives-check disable",
+        "network-intf-check enable",
+        "local-service PORTS 10 3",
+        "local-service HD 10 3",
+        "remote-service smtp 0",
+        "remote-service pop 0",
+        "remote-service imap 0",
+        "remote-service http 0",
+    ] {
+        assert_eq!(line(default).unwrap(), Config::for_board(&PORTS), "{default}");
+    }
+    let config = Config::for_board(&PORTS);
+    let services = &config.ha().services;
+    let rules = |interval: u64| Some(LocalRules { interval: Duration::from_secs(interval), retries: 3 });
+    assert_eq!((services.local_ports(), services.local_drives()), (rules(10), None));
+    let both = line("hard-drives-check enable").unwrap();
+    assert_eq!(both.ha().services.local_drives(), rules(10));
+    let own = block("local-hd", "status enable").unwrap();
+    assert_eq!(own.ha().services.local_drives(), rules(120), "the block's own values count");
+    assert_eq!(line("network-intf-check disable").unwrap().ha().services.local_ports(), None);
+}
+
+#[test]
+fn ranges_of_checks_end_where_the_reference_says() {
+    for (good, bad) in [
+        ("check-interval 1", "check-interval 0"),
+        ("check-interval 3600", "check-interval 3601"),
+        ("check-timeout 1", "check-timeout 0"),
+        ("check-timeout 300", "check-timeout 301"),
+        ("port 1", "port 0"),
+        ("port 65535", "port 65536"),
+        ("retries 1", "retries 0"),
+        ("retries 100", "retries 101"),
+        ("ip 192.0.2.10", "ip 224.0.0.1"),
+        ("status disable", "status on"),
+    ] {
+        block("remote-smtp", good).unwrap_or_else(|error| panic!("{good}: {error}"));
+        let error = block("remote-smtp", bad).unwrap_err().to_string();
+        assert!(error.contains("line 4, column") && error.contains("allowed"), "{error}");
+    }
+    for bad in [
+        "local-service PORTS 0 3",
+        "local-service HD 3601 3",
+        "local-service HD 10 101",
+        "local-service DISKS 10 3",
+        "local-service PORTS 10",
+        "remote-service smtp 192.0.2.10 25 120 30",
+        "remote-service smtp 0.0.0.0 25 120 30 3",
+        "remote-service smtp 192.0.2.10 25 120 301 3",
+        "remote-service ftp 0",
+        "remote-service smtp 1",
+    ] {
+        assert!(line(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn short_and_long_forms_of_a_check_mean_the_same() {
+    let short = line("remote-service pop 192.0.2.10 995 5 4 2").unwrap();
+    let long = "ip 192.0.2.10, port 995, check-interval 5, check-timeout 4, retries 2, status enable";
+    assert_eq!(short, block("remote-pop", long).unwrap());
+    let (kind, service) = short.ha().services.enabled().next().unwrap();
+    assert_eq!((kind, service.port, service.timeout_s), (RemoteKind::Pop, 995, 4));
+    let off = apply(&short, "set system ha remote-service pop 0").unwrap();
+    assert_eq!(off.ha().services.enabled().count(), 0);
+    assert_eq!(off.ha().services.remote[2].port, 995, "the other values are kept");
+}
+
+#[test]
+fn services_are_a_heartbeat_only_where_one_is_asked() {
+    let error = line("remote-services-as-heartbeat enable").unwrap_err().to_string();
+    assert!(error.contains("no remote service is enabled"), "{error}");
+    let error = block("remote-smtp", "status enable").unwrap_err().to_string();
+    assert!(error.contains("remote-smtp is enabled but has no address"), "{error}");
+    let both = "config system ha\nset remote-services-as-heartbeat enable\n\
+                set remote-service smtp 192.0.2.10 25 120 30 3\nend";
+    let config = parse(both, &PORTS).unwrap();
+    assert!(config.ha().services.as_heartbeat);
+    assert!(apply(&config, "set system ha remote-service smtp 0").is_err());
+}
+
+#[test]
+fn ports_with_a_virtual_ip_or_a_monitor_are_watched() {
+    let script = "config system interface\nedit port1\nset ip 192.0.2.11/24\nnext\nend\nconfig system ha\n\
+        set failover port1 add 192.0.2.10/24\nconfig interface\nedit port2\nset port-monitor enable\nnext\nend\nend";
+    let config = parse(script, &PORTS).unwrap();
+    let watched: Vec<_> = config.monitored_ports().map(|port| port.as_str()).collect();
+    assert_eq!(watched, ["port1", "port2"]);
+    let ignored = apply(&config, "set system ha failover port2 ignore").unwrap();
+    assert_eq!(ignored, config, "the short form leaves port-monitor alone");
 }
 
 #[test]
@@ -185,6 +270,9 @@ fn only_shared_settings_change_the_checksum() {
         "config system ha\nset password x\nset mode primary\nend",
         "set system ha hb-lost-threshold 3",
         "set system ha heartbeat-1-peer 10.0.0.3",
+        "set system ha remote-service smtp 192.0.2.10 25 120 30 3",
+        "set system ha hard-drives-check enable",
+        "config system ha\nconfig interface\nedit port2\nset port-monitor enable\nend\nend",
     ] {
         assert_eq!(sum(own), none, "{own}");
     }

@@ -36,6 +36,15 @@ fn ha_line() -> impl Strategy<Value = String> {
         "(enable|disable)".prop_map(|v| format!("set allow-default-password {v}")),
         (1_u32..=20).prop_map(|v| format!("set max-role-changes {v}")),
         Just("set reboot-action switchover".into()),
+        ("(smtp|pop|imap|http)", 1_u16.., 1_u32..=3600, 1_u32..=300, 1_u32..=100)
+            .prop_map(|(name, port, i, w, r)| format!("set remote-service {name} 192.0.2.9 {port} {i} {w} {r}")),
+        "(smtp|pop|imap|http)".prop_map(|name| format!("set remote-service {name} 0")),
+        ("(PORTS|HD)", 1_u32..=3600, 1_u32..=100).prop_map(|(n, i, r)| format!("set local-service {n} {i} {r}")),
+        "(hard-drives-check|network-intf-check) (enable|disable)".prop_map(|v| format!("set {v}")),
+        ("(local-ports|local-hd)", 1_u32..=3600, "(enable|disable)").prop_map(|(n, i, s)| {
+            format!("config service\nedit {n}\nset check-interval {i}\nset status {s}\nnext\nend")
+        }),
+        "(enable|disable)".prop_map(|v| format!("config interface\nedit port2\nset port-monitor {v}\nend")),
         (2_u8..=254).prop_map(|v| format!("set failover port1 add 192.0.2.{v}/24")),
         (2_u8..=254).prop_map(|v| format!("set heartbeat-1-peer 10.0.0.{v}")),
         Just("set heartbeat-1-interface port3".into()),
