@@ -82,7 +82,17 @@ impl Executor {
             }),
             Step::Mount => self.mount().await,
             Step::Unmount => self.unmount().await,
-            Step::StartMail => self.mail.start().await.map_err(failed),
+            Step::StartMail => {
+                let settled = self.mail.start().await.map_err(failed)?;
+                if settled.marked > 0 {
+                    let words = format!(
+                        "{} of {} deliveries into mailboxes that were not recorded had been made: marked as done",
+                        settled.marked, settled.open
+                    );
+                    self.shared.event("mailbox-deliveries", &words);
+                }
+                Ok(())
+            }
             Step::StopMail => self.mail.stop().await.map_err(failed),
             Step::ClaimVips => {
                 let lease = Arc::clone(&self.lease);

@@ -4,12 +4,13 @@ use core::time::Duration;
 
 /// Countdown while booting: making file systems may take a while.
 pub const TIMEOUT_BOOT: Duration = Duration::from_secs(30);
-/// Countdown once services run.
-pub const TIMEOUT: Duration = Duration::from_secs(10);
+/// Countdown once services run. Together with `PROOF` it is shorter than the default `hb-lost-threshold` (15 s): a box whose supervisor
+/// stalls resets before its peer may take over.
+pub const TIMEOUT: Duration = Duration::from_secs(8);
 /// Between two pets; a third of the countdown, so that one late wake-up costs nothing.
 pub const INTERVAL: Duration = Duration::from_secs(2);
 /// How long a proof of life holds; the supervisor sends one at least every 2 s.
-const PROOF: Duration = Duration::from_secs(5);
+const PROOF: Duration = Duration::from_secs(4);
 /// Time that the supervisor has for its first proof after services were started.
 const GRACE: Duration = Duration::from_secs(120);
 
@@ -82,8 +83,14 @@ mod tests {
         assert!(!petting.due(s(131)), "grace is over");
         assert!(petting.alive(s(132)));
         assert!(!petting.alive(s(133)));
-        assert!(petting.due(s(138)));
-        assert!(!petting.due(s(141)), "the proof is too old");
+        assert!(petting.due(s(137)));
+        assert!(!petting.due(s(138)), "the proof is too old");
+    }
+
+    #[test]
+    fn a_stalled_supervisor_is_reset_before_its_peer_may_take_over() {
+        // The last pet is at the end of the last proof; the default threshold is 15 s (`spec/ha.md` section 2).
+        assert!(PROOF + TIMEOUT < s(15) - s(2));
     }
 
     #[test]

@@ -3,10 +3,12 @@
 
 use crate::drain;
 use crate::init_client::{self, InitError};
-use crate::render::{self, DOVECOT_ETC, POSTFIX_ETC};
+use crate::render::{self, DOVECOT_ETC, MAILBOXES, POSTFIX_ETC, SPOOL};
 use crate::settings::MailSettings;
 use crate::spool;
+use crate::stored::{self, Settled};
 use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid};
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -99,13 +101,15 @@ pub struct Mail {
     paths: MailPaths,
     /// Ports of the next hops, by which deliveries under way are recognised.
     next_hop_ports: Mutex<Vec<u16>>,
+    /// Domains whose mail is stored here, in lower case.
+    local_domains: Mutex<BTreeSet<String>>,
 }
 
 impl Mail {
     /// Steers the servers whose settings are in `paths`.
     #[must_use]
     pub fn new(paths: MailPaths) -> Self {
-        Self { paths, next_hop_ports: Mutex::default() }
+        Self { paths, next_hop_ports: Mutex::default(), local_domains: Mutex::default() }
     }
 
     /// Writes all settings. At boot, never at a takeover.
@@ -115,6 +119,8 @@ impl Mail {
     pub fn prepare(&self, settings: &MailSettings) -> Result<(), PrepareError> {
         let ports = settings.relays.iter().map(|relay| relay.port).collect();
         *self.next_hop_ports.lock().unwrap_or_else(PoisonError::into_inner) = ports;
+        let domains = settings.local_domains.iter().map(|domain| domain.to_lowercase()).collect();
+        *self.local_domains.lock().unwrap_or_else(PoisonError::into_inner) = domains;
         let (postfix, dovecot) = (&self.paths.postfix, &self.paths.dovecot);
         for folder in [postfix, dovecot] {
             std::fs::create_dir_all(folder)
@@ -131,18 +137,20 @@ impl Mail {
             .map_err(|errno| PrepareError { path: users, source: errno.into() })
     }
 
-    /// Starts Postfix and waits until it greets: that is what a virtual IP waits for. Dovecot is started by
-    /// [`Mail::start_mailboxes`]. The volumes are mounted.
+    /// Settles what the last primary left ([`stored`]), starts Postfix and waits until it greets: that is what a virtual IP waits
+    /// for. Dovecot is started by [`Mail::start_mailboxes`]. The volumes are mounted.
     ///
     /// # Errors
     /// See [`StartError`]. What was started keeps running until [`Mail::stop`].
-    pub async fn start(&self) -> Result<(), StartError> {
-        let made = tokio::task::spawn_blocking(|| {
+    pub async fn start(&self) -> Result<Settled, StartError> {
+        let domains = self.local_domains.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let made = tokio::task::spawn_blocking(move || {
             spool::make()?;
             spool::remove_stale_locks();
-            Ok(())
+            stored::settle(Path::new(SPOOL), Path::new(MAILBOXES), &domains)
         });
-        made.await.map_err(std::io::Error::other).and_then(|result| result).map_err(StartError::Spool)?;
+        let settled =
+            made.await.map_err(std::io::Error::other).and_then(|result| result).map_err(StartError::Spool)?;
         init_client::start("postfix")
             .await
             .map_err(|source| StartError::Init { service: "postfix", source })?;
@@ -151,7 +159,8 @@ impl Mail {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
-        tokio::time::timeout(START_LIMIT, greets).await.map_err(|_| StartError::Silent)
+        tokio::time::timeout(START_LIMIT, greets).await.map_err(|_| StartError::Silent)?;
+        Ok(settled)
     }
 
     /// Starts Dovecot, which nothing waits for: mail for local mailboxes stays queued until it runs.

@@ -18,6 +18,8 @@ pub mod init_client;
 pub mod render;
 mod settings;
 mod spool;
+mod stored;
 
 pub use control::{Mail, MailHealth, MailPaths, PrepareError, StartError, StopError};
 pub use settings::{MailSettings, Mailbox, Relay};
+pub use stored::Settled;

@@ -1,0 +1,217 @@
+//! After a takeover: recipients whose message already lies in their mailbox are marked as done in the queue, so that nothing is
+//! delivered into a local mailbox twice (`spec/ha.md` section 8, `spec/mail.md` "Durability"). The unit that died had stored the
+//! message, but its mark in the queue file was younger than the last sync. Only files of `active` can be affected: Postfix moves
+//! a message there before every delivery. Runs before Postfix starts; relayed mail is not looked at.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// Envelopes are at the beginning of a queue file; recipients beyond this are not looked at, bytes.
+const ENVELOPE_BYTES: u64 = 256 * 1024;
+/// The `Received` header that Postfix puts on top of a stored message lies within this, bytes.
+const HEADER_BYTES: u64 = 4096;
+/// Newest messages of a mailbox that are looked at: what was stored in the last second, many times over.
+const NEWEST: usize = 64;
+/// Most files of `active` (`qmgr_message_active_limit`).
+const FILES_MAX: usize = 20_000;
+
+/// What was found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Recipients of local domains whose delivery was not recorded.
+    pub open: u64,
+    /// Those of them whose message was in their mailbox: marked as done.
+    pub marked: u64,
+}
+
+/// A recipient of a queue file that is not done, and where its record begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Recipient {
+    address: String,
+    offset: u64,
+}
+
+/// Looks through `active` below `spool` and the mailboxes below `mailboxes`.
+///
+/// # Errors
+/// `active` cannot be listed. A single file that cannot be read or written is left to Postfix.
+pub fn settle(spool: &Path, mailboxes: &Path, domains: &BTreeSet<String>) -> io::Result<Settled> {
+    let mut settled = Settled::default();
+    if domains.is_empty() {
+        return Ok(settled);
+    }
+    let mut stored: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for entry in std::fs::read_dir(spool.join("active"))?.take(FILES_MAX) {
+        let entry = entry?;
+        let id = entry.file_name().to_string_lossy().into_owned();
+        let Ok(envelope) = head(&entry.path(), ENVELOPE_BYTES) else { continue };
+        let local = recipients(&envelope).into_iter().filter_map(|recipient| {
+            let mailbox = mailbox(mailboxes, domains, &recipient.address)?;
+            Some((recipient, mailbox))
+        });
+        for (recipient, mailbox) in local {
+            settled.open += 1;
+            let ids = stored.entry(recipient.address.to_lowercase()).or_insert_with(|| ids_stored(&mailbox));
+            if ids.contains(&id) && mark_done(&entry.path(), recipient.offset).is_ok() {
+                settled.marked += 1;
+            }
+        }
+    }
+    Ok(settled)
+}
+
+/// Recipients that are not done, of an envelope as `cleanup` writes it (Postfix `rec_type.h`, `record.c`): records of a type,
+/// a length in groups of seven bits with the lowest first, and data; `R` is a recipient, `M` begins the message.
+fn recipients(envelope: &[u8]) -> Vec<Recipient> {
+    let mut all = Vec::new();
+    let mut at = 0;
+    while let Some(kind) = envelope.get(at).copied().filter(|kind| *kind != b'M') {
+        let Some((length, begin)) = length(envelope, at + 1) else { break };
+        let Some(data) = begin.checked_add(length).and_then(|end| envelope.get(begin..end)) else { break };
+        if kind == b'R'
+            && let (Ok(address), Ok(offset)) = (std::str::from_utf8(data), u64::try_from(at))
+        {
+            all.push(Recipient { address: address.to_owned(), offset });
+        }
+        at = begin + length;
+    }
+    all
+}
+
+/// Length and first byte of a record's data.
+fn length(bytes: &[u8], mut at: usize) -> Option<(usize, usize)> {
+    let mut length = 0;
+    for shift in [0, 7, 14, 21] {
+        let byte = usize::from(*bytes.get(at)?);
+        at += 1;
+        length |= (byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some((length, at));
+        }
+    }
+    None
+}
+
+fn mailbox(root: &Path, domains: &BTreeSet<String>, address: &str) -> Option<PathBuf> {
+    let address = address.to_lowercase();
+    let (user, domain) = address.rsplit_once('@')?;
+    let plain = !user.is_empty() && !user.starts_with('.') && !user.contains('/');
+    (plain && domains.contains(domain)).then(|| root.join(domain).join(user).join("Maildir"))
+}
+
+/// Queue ids in the headers of the newest messages of a mailbox.
+fn ids_stored(maildir: &Path) -> BTreeSet<String> {
+    let mut files: Vec<(SystemTime, PathBuf)> = Vec::new();
+    for folder in ["new", "cur"] {
+        for entry in std::fs::read_dir(maildir.join(folder)).into_iter().flatten().flatten() {
+            let modified = entry.metadata().and_then(|data| data.modified());
+            files.push((modified.unwrap_or(SystemTime::UNIX_EPOCH), entry.path()));
+        }
+    }
+    files.sort_unstable_by_key(|(modified, _)| std::cmp::Reverse(*modified));
+    let heads = files.iter().take(NEWEST).filter_map(|(_, path)| head(path, HEADER_BYTES).ok());
+    heads.flat_map(|head| received_ids(&String::from_utf8_lossy(&head))).collect()
+}
+
+/// What follows ` id ` in the headers: Postfix writes its queue id there (RFC 5321 section 4.4).
+fn received_ids(head: &str) -> Vec<String> {
+    let headers = head.split("\n\n").next().unwrap_or_default();
+    let words: Vec<&str> = headers.split_whitespace().collect();
+    let ids = words.windows(2).filter(|pair| pair[0] == "id");
+    ids.map(|pair| pair[1].trim_end_matches(';').to_owned()).collect()
+}
+
+fn head(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    File::open(path)?.take(bytes).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+fn mark_done(path: &Path, offset: u64) -> io::Result<()> {
+    OpenOptions::new().write(true).open(path)?.write_all_at(b"D", offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn record(kind: u8, data: &str) -> Vec<u8> {
+        let mut length = data.len();
+        let mut bytes = vec![kind];
+        loop {
+            let low = u8::try_from(length & 0x7f).unwrap();
+            length >>= 7;
+            bytes.push(if length > 0 { low | 0x80 } else { low });
+            if length == 0 {
+                break;
+            }
+        }
+        bytes.extend(data.as_bytes());
+        bytes
+    }
+
+    fn queue_file(recipients: &[(u8, &str)]) -> Vec<u8> {
+        let mut file = record(b'C', &" ".repeat(95));
+        file.extend(record(b'T', "1700000000 123456"));
+        file.extend(record(b'S', "sender@example.test"));
+        for (kind, address) in recipients {
+            file.extend(record(*kind, address));
+        }
+        file.extend(record(b'M', ""));
+        file.extend(record(b'N', "Subject: R is no recipient here"));
+        file
+    }
+
+    #[test]
+    fn what_lies_in_the_mailbox_is_marked_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let active = root.path().join("spool/active");
+        let inbox = root.path().join("mail/local.test/alice/Maildir/new");
+        for folder in [&active, &inbox] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        let stored = "Return-Path: <>\nReceived: from x\n\tby unit-a (Postfix) with ESMTP id 4abc;\n\tdate\n\nid 4new\n";
+        std::fs::write(inbox.join("1.M1.a"), stored).unwrap();
+        let recipients = [(b'D', "alice@local.test"), (b'R', "Alice@local.test"), (b'R', "far@example.test")];
+        std::fs::write(active.join("4abc"), queue_file(&recipients)).unwrap();
+        std::fs::write(active.join("4new"), queue_file(&[(b'R', "alice@local.test")])).unwrap();
+        let domains = BTreeSet::from(["local.test".to_owned()]);
+        let settled = settle(&root.path().join("spool"), &root.path().join("mail"), &domains).unwrap();
+        assert_eq!(settled, Settled { open: 2, marked: 1 });
+        let after = super::recipients(&std::fs::read(active.join("4abc")).unwrap());
+        assert_eq!(after.iter().map(|one| one.address.as_str()).collect::<Vec<_>>(), ["far@example.test"]);
+        assert_eq!(super::recipients(&std::fs::read(active.join("4new")).unwrap()).len(), 1);
+    }
+
+    #[test]
+    fn addresses_lead_to_mailboxes_of_local_domains_only() {
+        let domains = BTreeSet::from(["local.test".to_owned()]);
+        let lead = |address| mailbox(Path::new("/m"), &domains, address);
+        assert_eq!(lead("Bob@LOCAL.test"), Some(PathBuf::from("/m/local.test/bob/Maildir")));
+        for address in ["bob@example.test", "bob", "../x@local.test", "a/b@local.test", "@local.test"] {
+            assert_eq!(lead(address), None, "{address}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_fault(bytes: Vec<u8>) {
+            for recipient in recipients(&bytes) {
+                prop_assert_eq!(bytes[usize::try_from(recipient.offset).unwrap()], b'R');
+            }
+        }
+
+        #[test]
+        fn long_records_are_found(length in 0_usize..40_000) {
+            let mut file = record(b'A', &"x".repeat(length));
+            let offset = u64::try_from(file.len()).unwrap();
+            file.extend(record(b'R', "a@b"));
+            prop_assert_eq!(recipients(&file), vec![Recipient { address: "a@b".into(), offset }]);
+        }
+    }
+}
