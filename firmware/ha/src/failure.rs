@@ -2,12 +2,17 @@
 //! seen from its peer, and the way back out of `FAILED` (`spec/ha.md` section 4). It does not run or count checks.
 
 use crate::plan::Then;
-use crate::{Check, CheckState, Failure, Ha, Note, Reason, Stay, Step};
+use crate::{Action, Check, CheckState, Failure, Ha, Note, ProbeTarget, Reason, Stay, Step};
 use core::time::Duration;
 use twinpost_types::{ConfiguredMode, EffectiveMode, Instant, Intent, OnFailure};
 
 /// A unit stays `FAILED` this long at least: a failure that only the peer saw has no check here that could clear it.
 const FAILED_MIN: Duration = Duration::from_secs(30);
+
+/// A third party that answered this long ago proves that it is not this unit that is cut off.
+const THIRD_PARTY_FRESH: Duration = Duration::from_secs(3);
+/// Between two questions to it.
+const THIRD_PARTY_EVERY: Duration = Duration::from_secs(1);
 
 /// What is known of failures.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +22,11 @@ pub(crate) struct Failures {
     kept: Option<Check>,
     /// Back out of `FAILED` not before this time.
     until: Instant,
+    /// The third party was last heard.
+    third_party: Option<Instant>,
+    ask_third_party_at: Instant,
+    /// The peer is asked to step down.
+    asking: bool,
 }
 
 impl Failures {
@@ -24,6 +34,10 @@ impl Failures {
         if let Some(entry) = self.states.get_mut(check as usize) {
             *entry = state;
         }
+    }
+
+    pub(crate) fn third_party(&mut self, now: Instant) {
+        self.third_party = Some(now);
     }
 
     fn of(&self, check: Check) -> CheckState {
@@ -128,12 +142,37 @@ impl Ha {
         self.failures.kept.map(|_| if self.latch.is_latched() { Stay::Latched } else { Stay::CheckFails })
     }
 
-    /// A service of the PRIMARY fails its check from here: it shall step down.
-    pub(crate) fn wants_step_down(&self) -> bool {
-        self.effective == EffectiveMode::Secondary
+    /// SECONDARY: a service of the PRIMARY fails its check from here, so it shall step down, unless it is this unit that is cut off.
+    pub(crate) fn settle_remote(&mut self) {
+        let able = self.effective == EffectiveMode::Secondary
             && self.plan.is_none()
             && self.is_current()
-            && self.is_peer_primary()
-            && self.failures.first(true).is_some()
+            && self.is_peer_primary();
+        let failed = self.failures.first(true).filter(|_| able).map(|(check, _)| check);
+        let asks = failed.is_some() && self.is_not_cut_off();
+        if let Some(check) = failed.filter(|_| asks && !self.failures.asking) {
+            self.note(Note::AskingToStepDown(check));
+        }
+        self.failures.asking = asks;
+    }
+
+    fn is_not_cut_off(&mut self) -> bool {
+        if !self.watch.has_service_carrier() {
+            return false;
+        }
+        if !self.settings.third_party {
+            return true;
+        }
+        let now = self.now();
+        if self.is_due(self.failures.ask_third_party_at) {
+            self.failures.ask_third_party_at = now + THIRD_PARTY_EVERY;
+            self.wake_at(now + THIRD_PARTY_EVERY);
+            self.push(Action::Probe(ProbeTarget::ThirdParty));
+        }
+        self.failures.third_party.is_some_and(|heard| now.since(heard) <= THIRD_PARTY_FRESH)
+    }
+
+    pub(crate) fn wants_step_down(&self) -> bool {
+        self.failures.asking
     }
 }

@@ -256,7 +256,12 @@ impl Ha {
             }
             Event::Carrier { link, up } => self.watch.carrier(now, link, up),
             Event::ServiceCarrier { up } => self.watch.service_carrier(up),
-            Event::ProbeAnswered { target } => self.watch.probe_answered(now, target),
+            Event::ProbeAnswered { target } => {
+                if target == ProbeTarget::ThirdParty {
+                    self.failures.third_party(now);
+                }
+                self.watch.probe_answered(now, target);
+            }
             Event::VipsProbed(answer) => self.vips_probed(answer),
             Event::VipContested { by_peer } => self.vip_contested(by_peer),
             Event::LeaseLost => self.lease_lost(),
@@ -288,6 +293,7 @@ impl Ha {
                 self.settle_fence();
                 self.settle_arbitration();
                 self.settle_failure();
+                self.settle_remote();
                 self.settle_switch();
                 self.settle_hold();
                 self.settle_roles();

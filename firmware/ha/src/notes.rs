@@ -67,6 +67,8 @@ pub enum Note {
         /// This unit stays PRIMARY.
         stays: bool,
     },
+    /// A service of the PRIMARY fails its check: it is asked to step down.
+    AskingToStepDown(Check),
     /// This unit steps down because of a failure.
     SteppingDown(Failure),
     /// A local check failed, but nobody could take over: this unit stays PRIMARY. Critical.

@@ -142,6 +142,10 @@ impl Watch {
         self.service_carrier = up;
     }
 
+    pub(crate) fn has_service_carrier(&self) -> bool {
+        self.service_carrier
+    }
+
     pub(crate) fn probe_answered(&mut self, now: Instant, target: ProbeTarget) {
         let again = PROBE_AGAIN.max(self.spacing());
         let Some(probing) = &mut self.probing else { return };

@@ -31,6 +31,10 @@ pub fn note(note: &Note) -> (&'static str, String) {
         Note::Waiting(why) => ("waiting", stay(*why).to_string()),
         Note::Arbitrated { stays: true } => ("arbitration", "both units were PRIMARY: this one stays".to_string()),
         Note::SteppingDown(failure) => ("stepping-down", format!("this unit gives up the role: {}", failure_words(*failure))),
+        Note::AskingToStepDown(check) => (
+            "asking-to-step-down",
+            format!("{} fails on the PRIMARY, seen from here: the PRIMARY is asked to step down", check_words(*check)),
+        ),
         Note::FailureKept(check) => (
             "failure-kept",
             format!("critical: {} fails, and the peer cannot take over; this unit stays PRIMARY", check_words(*check)),
