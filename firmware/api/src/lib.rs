@@ -10,6 +10,9 @@ pub const SOCKET: &str = "/run/twinpost/api.sock";
 /// Longest line in either direction, bytes.
 pub const LINE_BYTES_MAX: usize = 256 * 1024;
 
+/// Longest burn-in, seconds; a longer one is asked for again.
+pub const STRESS_SECONDS_MAX: u32 = 3600;
+
 /// What a face asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "request")]
@@ -33,6 +36,18 @@ pub enum Request {
     Reboot,
     /// Planned power-off.
     Shutdown,
+    /// Set the wall clock of this unit (`execute date`); no decision depends on it.
+    SetClock {
+        /// Seconds since 1970, UTC.
+        unix_s: u64,
+    },
+    /// Load this unit as a burn-in does (`diagnose debug stress`). One at a time; refused while one runs.
+    Stress {
+        /// What is loaded.
+        kind: Stress,
+        /// For how long, 1–[`STRESS_SECONDS_MAX`].
+        seconds: u32,
+    },
     /// Signal a service (`diagnose system process kill <service> <signal>`).
     Kill {
         /// Service name as init knows it.
@@ -47,6 +62,18 @@ pub enum Request {
         /// True starts, false stops.
         start: bool,
     },
+}
+
+/// What a burn-in loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stress {
+    /// Every processor, twice over.
+    Cpu,
+    /// The drive: writes, flushes and reads on the log partition.
+    Io,
+    /// Nearly all memory that is free.
+    Memory,
 }
 
 /// What the supervisor answers.

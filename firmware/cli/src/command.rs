@@ -1,7 +1,8 @@
 //! The operator's words turned into requests: one table with every command, its help and its old forms. Pure; talks to
 //! nobody.
 
-use twinpost_api::Request;
+use crate::date;
+use twinpost_api::{Request, STRESS_SECONDS_MAX, Stress};
 
 /// Longest service name that is passed on, bytes: longer than any service of the appliance.
 const SERVICE_BYTES_MAX: usize = 32;
@@ -67,6 +68,16 @@ const COMMANDS: &[(&str, &str, Make)] = &[
     }),
     ("execute reboot", "planned restart of this unit", |_| Ok(Request::Reboot)),
     ("execute shutdown", "planned power-off of this unit", |_| Ok(Request::Shutdown)),
+    ("execute date <YYYY-MM-DD> <HH:MM:SS>", "set the clock of this unit, UTC", |words| {
+        let allowed = "a date of the years 2020 to 2099 and a time, UTC, such as 2026-07-31 23:59:00";
+        let given = || shown(&words.join(" "));
+        date::seconds(words[0], words[1])
+            .map(|unix_s| Request::SetClock { unix_s })
+            .ok_or_else(|| CommandError::Argument { argument: "<date>", given: given(), allowed })
+    }),
+    ("diagnose debug stress <kind> <seconds>", "load this unit: cpu, io or memory, for a burn-in", |words| {
+        Ok(Request::Stress { kind: stress(words[0])?, seconds: stress_seconds(words[1])? })
+    }),
     ("diagnose system process kill <service> <signal>", "signal a service; init starts it again", |words| {
         Ok(Request::Kill { service: service(words[0])?, signal: signal(words[1])? })
     }),
@@ -167,6 +178,20 @@ fn service(word: &str) -> Result<String, CommandError> {
     }
     let allowed = "a service as listed in: get system ha status";
     Err(CommandError::Argument { argument: "<service>", given: shown(word), allowed })
+}
+
+fn stress(word: &str) -> Result<Stress, CommandError> {
+    let kinds = [("cpu", Stress::Cpu), ("io", Stress::Io), ("memory", Stress::Memory)];
+    let kind = kinds.into_iter().find(|(name, _)| *name == word).map(|(_, kind)| kind);
+    let allowed = "cpu, io, memory";
+    kind.ok_or_else(|| CommandError::Argument { argument: "<kind>", given: shown(word), allowed })
+}
+
+fn stress_seconds(word: &str) -> Result<u32, CommandError> {
+    let value = number("<seconds>", word).ok().and_then(|n| u32::try_from(n).ok());
+    let value = value.filter(|n| (1..=STRESS_SECONDS_MAX).contains(n));
+    let allowed = "1 to 3600";
+    value.ok_or_else(|| CommandError::Argument { argument: "<seconds>", given: shown(word), allowed })
 }
 
 /// By number or by name, as kill(1) takes them.

@@ -12,6 +12,7 @@
 
 mod command;
 mod connection;
+mod date;
 mod render;
 mod terminal;
 #[cfg(test)]

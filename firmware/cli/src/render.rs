@@ -165,7 +165,7 @@ fn timeline(takeover: &Timeline) -> String {
 
 fn event(record: &EventRecord) -> String {
     let EventRecord { seq, boot, at_us, wall_ms, name, text } = record;
-    format!("{seq:>6}  {}  boot {boot} +{}  {name}: {text}", utc(*wall_ms), seconds(*at_us))
+    format!("{seq:>6}  {}  boot {boot} +{}  {name}: {text}", crate::date::utc(*wall_ms), seconds(*at_us))
 }
 
 fn seconds(us: u64) -> String {
@@ -191,32 +191,9 @@ fn kib(kib: u64) -> String {
     }
 }
 
-/// Date and time in UTC (proleptic Gregorian calendar, the days counted in eras of 400 years from 1 March).
-fn utc(wall_ms: u64) -> String {
-    let (days, s) = (wall_ms / 86_400_000, wall_ms / 1000 % 86_400);
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", s / 3600, s / 60 % 60, s % 60)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_are_right() {
-        assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
-        assert_eq!(utc(951_782_400_000), "2000-02-29 00:00:00 UTC");
-        assert_eq!(utc(1_795_305_599_999), "2026-11-21 23:59:59 UTC");
-        let last = utc(u64::MAX);
-        assert!(last.ends_with("UTC"), "{last}");
-    }
 
     #[test]
     fn control_characters_stay_away_from_the_terminal() {

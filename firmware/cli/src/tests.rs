@@ -6,7 +6,7 @@ use command::parse;
 use std::io::{BufReader, Cursor};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use twinpost_api::Request;
+use twinpost_api::{Request, Stress};
 
 fn request(line: &str) -> Request {
     match parse(&line.split(' ').collect::<Vec<_>>()) {
@@ -34,6 +34,8 @@ fn every_command_of_the_machine_console_is_known() {
         ("diagnose system process kill postfix SIGKILL", kill(9)),
         ("diagnose system process start dovecot", service(true)),
         ("diagnose system process stop dovecot", service(false)),
+        ("execute date 2026-11-22 07:00:01", Request::SetClock { unix_s: 1_795_330_801 }),
+        ("diagnose debug stress io 300", Request::Stress { kind: Stress::Io, seconds: 300 }),
         ("set system ha takeover", Request::Failover),
         ("set system ha restore", Request::Restore),
         ("set system ha restart", Request::Restart),
@@ -57,6 +59,9 @@ fn what_is_no_command_is_refused_with_what_is_allowed() {
     );
     assert!(refusal("diagnose system process kill postfix 32").contains("1 to 31"));
     assert!(refusal("diagnose system process kill ../x 9").contains("<service>"));
+    assert!(refusal("diagnose debug stress disk 5").contains("cpu, io, memory"));
+    assert!(refusal("diagnose debug stress cpu 3601").contains("1 to 3600"));
+    assert!(refusal("execute date 2026-02-30 00:00:00").contains("2026-02-30 00:00:00"));
     assert!(refusal("diagnose system event list -1").contains("a whole number"));
     assert!(refusal("diagnose system ha sync").contains("not available in this release"));
     assert!(refusal("set system ha resync").contains("not available in this release"));

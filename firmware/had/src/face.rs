@@ -3,7 +3,7 @@
 
 use crate::heartbeat::Input;
 use crate::main_unit::Unit;
-use crate::words;
+use crate::{upkeep, words};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -74,6 +74,8 @@ async fn answer(unit: &Unit, request: Request) -> Reply {
         Request::ForcePrimary => verb(unit, Command::ForcePrimary).await,
         Request::Reboot => verb(unit, Command::Reboot).await,
         Request::Shutdown => verb(unit, Command::Shutdown).await,
+        Request::SetClock { unix_s } => upkeep::set_clock(&unit.shared, unix_s).await,
+        Request::Stress { kind, seconds } => upkeep::stress(&unit.shared, kind, seconds),
         Request::Kill { service, signal } => {
             unit.shared.event("operator", &format!("signal {signal} to {service}"));
             told(init_client::signal(&service, signal).await, format!("signal {signal} sent to {service}"))

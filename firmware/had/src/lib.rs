@@ -33,6 +33,7 @@ pub mod shared;
 mod start;
 mod status;
 mod tasks;
+mod upkeep;
 pub mod words;
 
 pub use provision::chain;
