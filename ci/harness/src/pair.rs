@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 /// Names of the units; index 0 is the configured primary.
 pub use twinpost_scenario::UNITS;
-use twinpost_scenario::{Firmware, PORTS};
+use twinpost_scenario::{DiskFault, Firmware, PORTS};
 use twinpost_switch::{Faults, Kind, Lan, LanError, PortId};
 
 /// First port (from 0) that is a direct cable.
@@ -227,6 +227,14 @@ impl Pair {
         }
         this.frozen = frozen;
         self.settle_carriers()
+    }
+
+    /// Lets a unit's drive hang or fail, or mends it.
+    ///
+    /// # Errors
+    /// QEMU does not answer.
+    pub fn drive(&mut self, unit: usize, fault: DiskFault) -> Result<(), PairError> {
+        Ok(self.units[unit].machine.drive(fault)?)
     }
 
     /// An operator's command on a unit's machine console.

@@ -71,6 +71,8 @@ pub enum Action {
     Set(String, String),
     /// `cli <unit> "<command>"`, one command a `;`.
     Cli(usize, Vec<String>),
+    /// `refused <unit> "<command>"` (addition): an operator's command that the unit must refuse.
+    Refused(usize, String),
     /// `power cut <unit>`
     PowerCut(usize),
     /// `power restore <unit>`
@@ -164,6 +166,8 @@ pub enum Expectation {
     Hold(usize, EffectiveMode, Duration),
     /// `expect vip <unit> within <time>`
     Vip(usize, Duration),
+    /// `expect no-vip <unit> within <time>` (addition): after that time the unit says nothing more for the virtual IP.
+    NoVip(usize, Duration),
     /// `expect event <unit> <name> within <time>`
     Event(usize, String, Duration),
     /// `expect whole within <time>` (addition): both units have their roles, volumes connected and up to date.

@@ -55,7 +55,7 @@ enum Verb {
 
 fn line(scenario: &mut Scenario, mut words: Words<'_>, number: usize, raw: &str) -> Parsed<()> {
     let verb = match words.peek() {
-        Some("cli" | "load") => Verb::Act,
+        Some("cli" | "refused" | "load") => Verb::Act,
         _ => words.choice(&[
             ("group", Verb::Group),
             ("firmware", Verb::Firmware),
@@ -64,6 +64,7 @@ fn line(scenario: &mut Scenario, mut words: Words<'_>, number: usize, raw: &str)
             ("hold", Verb::Hold),
             ("at", Verb::At),
             ("cli", Verb::Act),
+            ("refused", Verb::Act),
             ("load", Verb::Act),
         ])?,
     };
@@ -111,6 +112,7 @@ fn group(words: &mut Words<'_>) -> Parsed<Group> {
 enum Deed {
     Set,
     Cli,
+    Refused,
     Load,
     Power,
     Link,
@@ -136,6 +138,7 @@ fn action(words: &mut Words<'_>) -> Parsed<Action> {
         ("service", Deed::Service),
         ("set", Deed::Set),
         ("cli", Deed::Cli),
+        ("refused", Deed::Refused),
         ("load", Deed::Load),
     ])?;
     Ok(match deed {
@@ -145,6 +148,7 @@ fn action(words: &mut Words<'_>) -> Parsed<Action> {
             let commands = words.word("a command in quotes")?;
             Action::Cli(unit, commands.split(';').map(|command| command.trim().to_owned()).collect())
         }
+        Deed::Refused => Action::Refused(words.unit()?, words.word("a command in quotes")?),
         Deed::Load => Action::Load(load(words)?),
         Deed::Power => {
             let cut = words.choice(&[("cut", true), ("restore", false)])?;
@@ -240,6 +244,7 @@ fn expectation(words: &mut Words<'_>) -> Parsed<Expectation> {
     enum Subject {
         Unit(usize),
         Vip,
+        NoVip,
         Event,
         Whole,
         Outage,
@@ -250,6 +255,7 @@ fn expectation(words: &mut Words<'_>) -> Parsed<Expectation> {
         ("a", Subject::Unit(0)),
         ("b", Subject::Unit(1)),
         ("vip", Subject::Vip),
+        ("no-vip", Subject::NoVip),
         ("event", Subject::Event),
         ("whole", Subject::Whole),
         ("outage", Subject::Outage),
@@ -260,6 +266,7 @@ fn expectation(words: &mut Words<'_>) -> Parsed<Expectation> {
     Ok(match subject {
         Subject::Unit(unit) => Expectation::Mode(unit, words.mode()?, within(words)?),
         Subject::Vip => Expectation::Vip(words.unit()?, within(words)?),
+        Subject::NoVip => Expectation::NoVip(words.unit()?, within(words)?),
         Subject::Event => {
             Expectation::Event(words.unit()?, words.word("the name of an event")?, within(words)?)
         }

@@ -76,6 +76,7 @@ fn every_action_of_the_table() {
             "cli a \"get system ha status; diagnose x\"",
             Action::Cli(0, vec!["get system ha status".into(), "diagnose x".into()]),
         ),
+        ("refused b \"execute x\"", Action::Refused(1, "execute x".into())),
         ("at 1s set on-failure off", Action::Set("on-failure".into(), "off".into())),
         ("load stop", Action::Load(None)),
         (
@@ -94,6 +95,7 @@ fn every_expectation_of_the_table() {
     let cases = [
         ("hold b SECONDARY for 1s", Expectation::Hold(1, EffectiveMode::Secondary, second)),
         ("expect vip b within 1000ms", Expectation::Vip(1, second)),
+        ("expect no-vip a within 1s", Expectation::NoVip(0, second)),
         ("expect event a takeover within 1s", Expectation::Event(0, "takeover".into(), second)),
         ("expect outage at-most 1s # comment", Expectation::Outage(second)),
         ("expect stall at-most 1s", Expectation::Stall(second)),

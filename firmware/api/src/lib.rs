@@ -2,6 +2,8 @@
 //! transport is one JSON value a line over the unix socket [`SOCKET`]. Faces know nothing else of the supervisor.
 #![forbid(unsafe_code)]
 
+pub mod date;
+
 use serde::{Deserialize, Serialize};
 use twinpost_types::{ConfiguredMode, EffectiveMode, Epoch, VolumeReport};
 

@@ -1,8 +1,7 @@
 //! The operator's words turned into requests: one table with every command, its help and its old forms. Pure; talks to
 //! nobody.
 
-use crate::date;
-use twinpost_api::{Request, STRESS_SECONDS_MAX, Stress};
+use twinpost_api::{Request, STRESS_SECONDS_MAX, Stress, date};
 
 /// Longest service name that is passed on, bytes: longer than any service of the appliance.
 const SERVICE_BYTES_MAX: usize = 32;

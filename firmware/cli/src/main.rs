@@ -12,7 +12,6 @@
 
 mod command;
 mod connection;
-mod date;
 mod render;
 mod terminal;
 #[cfg(test)]

@@ -165,7 +165,11 @@ fn timeline(takeover: &Timeline) -> String {
 
 fn event(record: &EventRecord) -> String {
     let EventRecord { seq, boot, at_us, wall_ms, name, text } = record;
-    format!("{seq:>6}  {}  boot {boot} +{}  {name}: {text}", crate::date::utc(*wall_ms), seconds(*at_us))
+    format!(
+        "{seq:>6}  {}  boot {boot} +{}  {name}: {text}",
+        twinpost_api::date::utc(*wall_ms),
+        seconds(*at_us)
+    )
 }
 
 fn seconds(us: u64) -> String {

@@ -5,6 +5,12 @@ use twinpost_scenario::Firmware;
 
 /// PCI slot of port1; the others follow (the board crate names ports by these addresses).
 const FIRST_NIC_SLOT: usize = 0x10;
+/// The unit's one drive, as scenarios and QEMU's control socket name it.
+pub const SYSTEM_DISK: &str = "system";
+/// Its healthy image in QEMU's block graph.
+pub const SYSTEM_NODE: &str = "system-image";
+/// The device that the guest sees.
+pub const SYSTEM_DEVICE: &str = "system-device";
 /// OVMF from Debian's package `ovmf`.
 pub const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 /// The variable store that goes with it; each unit has a copy of its own.
@@ -110,8 +116,9 @@ pub fn arguments(name: &str, layout: &Layout, machine: MachineSettings, nics: &[
     // Host flushes cost much and prove nothing here: killing QEMU loses no page of the host's cache anyway.
     let drive =
         |id: &str, file: PathBuf| format!("if=none,id={id},format=raw,cache=unsafe,file={}", path(&file));
-    add("-drive", format!("{},discard=unmap", drive("disk", layout.disk())));
-    add("-device", "virtio-blk-pci,drive=disk,addr=0x8,bootindex=0".into());
+    let system = drive(SYSTEM_DISK, layout.disk());
+    add("-drive", format!("{system},discard=unmap,node-name={SYSTEM_NODE}"));
+    add("-device", format!("virtio-blk-pci,id={SYSTEM_DEVICE},drive={SYSTEM_DISK},addr=0x8,bootindex=0"));
     if layout.provisioning().exists() {
         add("-drive", format!("{},readonly=on", drive("provision", layout.provisioning())));
         add("-device", "virtio-blk-pci,drive=provision,addr=0x9".into());

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
-use twinpost_scenario::Firmware;
+use twinpost_scenario::{DiskFault, Firmware};
 
 /// Why a unit could not be switched on or controlled.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +64,8 @@ pub struct Machine {
 struct Running {
     child: Child,
     qmp: Qmp,
+    /// What ails the drive; `None` while it is well.
+    drive: Option<DiskFault>,
 }
 
 impl Machine {
@@ -92,7 +94,7 @@ impl Machine {
                 return Err(MachineError::Ended { unit: self.name.clone(), said: self.last_words(), source });
             }
         };
-        self.running = Some(Running { child, qmp });
+        self.running = Some(Running { child, qmp, drive: None });
         for (index, up) in carrier.iter().enumerate().filter(|(_, up)| !**up) {
             self.set_link(index + 1, *up)?;
         }
@@ -123,6 +125,27 @@ impl Machine {
     /// QEMU does not answer. A unit that is off has no carrier to set: that is no error.
     pub fn set_link(&mut self, port: usize, up: bool) -> Result<(), MachineError> {
         self.control(|qmp| qmp.set_link(port, up))
+    }
+
+    /// Lets the unit's drive hang or fail, or mends it. A drive that gets its power back is well again.
+    ///
+    /// # Errors
+    /// QEMU does not answer. A unit that is off has no drive to spoil: that is no error.
+    pub fn drive(&mut self, fault: DiskFault) -> Result<(), MachineError> {
+        let Some(running) = &mut self.running else { return Ok(()) };
+        let Running { qmp, drive, .. } = running;
+        let mended = match drive.take() {
+            Some(DiskFault::Hang) => qmp.hang_drive(false),
+            Some(DiskFault::Fail) => qmp.fail_drive(false),
+            Some(DiskFault::Restore) | None => Ok(()),
+        };
+        let done = mended.and_then(|()| match fault {
+            DiskFault::Hang => qmp.hang_drive(true),
+            DiskFault::Fail => qmp.fail_drive(true),
+            DiskFault::Restore => Ok(()),
+        });
+        *drive = Some(fault);
+        done.map_err(|source| MachineError::Control { unit: self.name.clone(), source })
     }
 
     /// Freezes the whole unit: SIGSTOP of its process. Its clock runs on, as it does on a box that a fault or a host holds

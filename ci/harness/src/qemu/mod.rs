@@ -7,7 +7,7 @@ mod machine;
 mod qmp;
 
 pub use accelerator::{Accelerator, choose};
-pub use command::{Layout, MachineSettings, NicSocket, arguments};
+pub use command::{Layout, MachineSettings, NicSocket, SYSTEM_DISK, arguments};
 pub use disk::{DiskError, factory_disk, provisioning_disk};
 pub use machine::{Machine, MachineError};
 pub use qmp::{Qmp, QmpError};

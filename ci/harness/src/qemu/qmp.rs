@@ -1,6 +1,7 @@
 //! QEMU's control socket: the few commands that the bench needs, one JSON object a line (QEMU's qmp-spec). Asynchronous events are
 //! skipped.
 
+use super::command::{SYSTEM_DEVICE, SYSTEM_DISK, SYSTEM_NODE};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -80,6 +81,42 @@ impl Qmp {
     /// See [`Qmp::execute`].
     pub fn set_link(&mut self, port: usize, up: bool) -> Result<(), QmpError> {
         self.execute("set_link", json!({ "name": format!("port{port}"), "up": up })).map(|_| ())
+    }
+
+    /// Lets the drive answer no more, or again. QEMU has no switch for it; at one byte a second the first request goes through
+    /// and the next one waits for more than an hour. Requests that wait are carried out when the drive answers again.
+    ///
+    /// # Errors
+    /// See [`Qmp::execute`].
+    pub fn hang_drive(&mut self, hang: bool) -> Result<(), QmpError> {
+        let limits = json!({
+            "device": SYSTEM_DISK, "bps": u8::from(hang), "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0
+        });
+        self.execute("block_set_io_throttle", limits).map(drop)
+    }
+
+    /// Lets the drive answer every read, write and flush with an error, or work again: a layer that fails everything is put
+    /// between the guest and the image, or taken away.
+    ///
+    /// # Errors
+    /// See [`Qmp::execute`].
+    pub fn fail_drive(&mut self, fail: bool) -> Result<(), QmpError> {
+        /// Name of the layer.
+        const LAYER: &str = "system-failing";
+        /// EIO.
+        const ERROR: u8 = 5;
+        let attach = |node: &str| json!({ "path": format!("/machine/peripheral/{SYSTEM_DEVICE}"), "property": "drive", "value": node });
+        if !fail {
+            self.execute("qom-set", attach(SYSTEM_NODE))?;
+            return self.execute("blockdev-del", json!({ "node-name": LAYER })).map(drop);
+        }
+        let rule = |kind| json!({ "event": "none", "errno": ERROR, "iotype": kind });
+        let layer = json!({
+            "driver": "blkdebug", "node-name": LAYER, "image": SYSTEM_NODE,
+            "inject-error": [rule("read"), rule("write"), rule("flush")]
+        });
+        self.execute("blockdev-add", layer)?;
+        self.execute("qom-set", attach(LAYER)).map(drop)
     }
 
     fn read(&mut self) -> Result<Value, QmpError> {

@@ -1,6 +1,7 @@
 //! Runs scenario files (`twinpost-scenario`) on QEMU units.
 
 mod check;
+mod drill;
 mod report;
 mod run;
 mod start;

@@ -2,6 +2,7 @@
 //! action, and what must always hold is checked while waiting.
 
 use super::check::Invariants;
+use super::drill;
 use super::report::{Failure, write_events};
 use super::start::{StartError, StartLimits, bring_up, is_whole_since};
 use crate::clock::Micros;
@@ -18,6 +19,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const DRAIN_WITHIN: Duration = Duration::from_secs(150);
 /// At the end, a unit that can be PRIMARY is so within this time.
 const PRIMARY_WITHIN: Duration = Duration::from_secs(60);
+/// A unit that no longer speaks for the virtual IP says nothing for this long; the probe asks for it many times meanwhile.
+const SILENT_FOR: Duration = Duration::from_secs(2);
 /// After a freeze ends, the unit gives up what it no longer owns within this time.
 const THAW_GRACE: Duration = Duration::from_secs(5);
 
@@ -99,6 +102,7 @@ pub fn run(
         thaws: Vec::new(),
         tolerate_until: Micros::default(),
         links_cut: [[false; 4]; 2],
+        clocks_ahead: [0; 2],
         had_load: false,
         ledger_judged: false,
         tell,
@@ -121,9 +125,7 @@ fn refuse_unavailable(scenario: &Scenario) -> Result<(), RunError> {
     if scenario.group != Group::ActivePassive {
         return Err(RunError::NotAvailable { line: 1, text: "group config-only".into() });
     }
-    let unavailable = |step: &&Step| {
-        matches!(step.what, What::Act(Action::Disk(..) | Action::Stress(..) | Action::ClockJump(..)))
-    };
+    let unavailable = |step: &&Step| matches!(&step.what, What::Act(action) if !drill::is_possible(action));
     match scenario.steps.iter().find(unavailable) {
         Some(step) => Err(RunError::NotAvailable { line: step.line, text: step.text.clone() }),
         None => Ok(()),
@@ -150,6 +152,7 @@ struct Runner<'a> {
     thaws: Vec<(Micros, usize)>,
     tolerate_until: Micros,
     links_cut: [[bool; 4]; 2],
+    clocks_ahead: [i64; 2],
     had_load: bool,
     ledger_judged: bool,
     tell: &'a mut dyn FnMut(&str),
@@ -196,7 +199,11 @@ impl Runner<'_> {
                     self.operate(step, *unit, command, false)?;
                 }
             }
-            Action::PowerCut(unit) => self.last_action = self.pair.power_cut(*unit)?,
+            Action::PowerCut(unit) => {
+                self.last_action = self.pair.power_cut(*unit)?;
+                // An emulated hardware clock starts anew with its QEMU.
+                self.clocks_ahead[*unit] = 0;
+            }
             Action::PowerRestore(unit) => self.pair.power_on(*unit)?,
             Action::Freeze(unit, time) => {
                 self.pair.freeze(*unit, true)?;
@@ -217,8 +224,23 @@ impl Runner<'_> {
             | Action::LinkLoss(..)
             | Action::LinkDelay(..)
             | Action::LinkOneway(..) => self.link(action)?,
-            // Refused before the start.
-            Action::Disk(..) | Action::Stress(..) | Action::ClockJump(..) => {}
+            Action::Disk(fault, unit, _) => {
+                self.pair.ledger.book().cut(self.last_action);
+                self.pair.drive(*unit, *fault)?;
+            }
+            Action::Stress(kind, unit, time) => {
+                self.operate(step, *unit, &drill::stress(*kind, *time), false)?;
+            }
+            Action::ClockJump(unit, forward, time) => self.jump(step, *unit, *forward, *time)?,
+            Action::Refused(unit, command) => match self.pair.command(*unit, command) {
+                Err(ConsoleError::Refused { answer, .. }) => {
+                    (self.tell)(&format!("          {}: {answer}", UNITS[*unit]));
+                }
+                other => {
+                    let why = format!("{} did not refuse it: {other:?}", UNITS[*unit]);
+                    return Err(Stop::Failed(Failure { line: step.line, text: step.text.clone(), why }));
+                }
+            },
         }
         Ok(())
     }
@@ -243,6 +265,15 @@ impl Runner<'_> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Sets a unit's clock by as much as all of its jumps together.
+    fn jump(&mut self, step: &Step, unit: usize, forward: bool, time: Duration) -> Result<(), Stop> {
+        let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        self.clocks_ahead[unit] += if forward { seconds } else { -seconds };
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let command = drill::set_clock(now.as_secs(), self.clocks_ahead[unit]);
+        self.operate(step, unit, &command, false)
     }
 
     /// A command on a unit. With `may_die` a missing answer is none of the unit's faults: the command takes away what would answer.
@@ -284,6 +315,13 @@ impl Runner<'_> {
                     |pair: &Pair| pair.vip_owner().is_some_and(|(owner, at)| owner == *unit && at >= since);
                 let held = self.wait(since + *within, owns)?;
                 (!held).then(|| format!("the last to speak for it was {:?}", self.pair.vip_owner()))
+            }
+            Expectation::NoVip(unit, within) => {
+                let limit = since + *within;
+                let speaks =
+                    |pair: &Pair| pair.vip_owner().is_some_and(|(owner, at)| owner == *unit && at > limit);
+                let spoke = self.wait(limit + SILENT_FOR, speaks)?;
+                spoke.then(|| format!("{} still spoke for it", UNITS[*unit]))
             }
             Expectation::Event(unit, name, within) => {
                 let mark = self.marks[*unit];
