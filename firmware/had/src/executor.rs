@@ -2,6 +2,7 @@
 //! limit, off the heartbeat path. Decides nothing: the result goes back as an event. `spec/ha.md` section 7.
 
 use crate::channel::Sender;
+use crate::control::Control;
 use crate::heartbeat::Input;
 use crate::provision::chain;
 use crate::shared::Shared;
@@ -34,6 +35,8 @@ pub struct Executor {
     pub inputs: Sender<Input>,
     /// Replication endpoints of both volumes on each link.
     pub endpoints: [Option<[Endpoint; 2]>; LINKS],
+    /// To the other unit; `None` while HA is off.
+    pub control: Option<Arc<Control>>,
     /// Alarms and events.
     pub shared: Arc<Shared>,
     /// Runs while the queue volume is mounted.

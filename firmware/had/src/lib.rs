@@ -7,6 +7,7 @@
 //!   steps     one at a time ─▶ storage, mail, net, init ─▶ StepDone
 //!   volumes   DRBD events ─▶ Volumes            fence   DRBD helper ─▶ FenceAsked
 //!   face      api socket                        minder  twice a second: proof of life, mail check, alarms
+//!   control   the other unit, hb-base-port+1, both ways
 //! heartbeat   SCHED_FIFO, no allocation         lease   SCHED_FIFO, refreshes the virtual IPs
 //! blocking    mounts, fsync (tokio's blocking threads)      syncer  syncfs of the queue volume
 //! ```
@@ -20,6 +21,7 @@
 )]
 
 pub mod channel;
+mod control;
 mod executor;
 mod face;
 pub mod heartbeat;

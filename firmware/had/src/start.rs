@@ -8,7 +8,7 @@ use crate::main_unit::Unit;
 use crate::network::{endpoints, leased_vips, link_setup, service_setup, unit_id};
 use crate::provision::{self, chain};
 use crate::shared::Shared;
-use crate::{face, host, minder, room, tasks};
+use crate::{control, face, host, minder, room, tasks};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -91,9 +91,10 @@ async fn unit(
     shared: Arc<Shared>,
 ) -> Result<ExitCode, StartError> {
     let board = board_in_force();
-    let secret = config.ha().password.expose().to_string();
-    let drbd = Drbd::new(twinpost_storage::drbd::Settings { secret: Some(secret) });
     let ha_on = config.ha().mode != ConfiguredMode::Off;
+    let keys = if ha_on { derive(&config, &shared) } else { None };
+    let secret = keys.as_ref().map(control::replication_secret);
+    let drbd = Drbd::new(twinpost_storage::drbd::Settings { secret });
     if ha_on {
         prepare_volumes(&drbd, &shared).await;
     }
@@ -112,6 +113,7 @@ async fn unit(
         vips: leased_vips(&config, &shared),
         inputs: inputs.clone(),
         endpoints: LinkId::ALL.map(|link| endpoints(&config, link)),
+        control: keys.as_ref().map(|keys| control::open(&config, keys, &shared)),
         shared: Arc::clone(&shared),
         syncer: Mutex::default(),
     };
@@ -127,12 +129,15 @@ async fn unit(
         inputs,
         executor,
     });
-    let _sink = if ha_on {
+    let _sink = if let Some(keys) = keys {
         let led = board.and_then(|board| board.led("status").map(str::to_string));
         tasks::start(&unit, outputs, led);
         let epoch = stored_epoch(&store, &unit.shared);
         let parts = HeartbeatParts { inbox, outbox, revision, pulse, epoch };
-        Some(start_heartbeat(&unit.config, &unit.shared, parts)?)
+        if let Some(control) = &unit.executor.control {
+            control::start(control, &unit.shared);
+        }
+        Some(start_with_keys(&unit.config, &unit.shared, parts, keys)?)
     } else {
         None
     };
@@ -208,12 +213,24 @@ pub fn start_heartbeat(
     shared: &Arc<Shared>,
     parts: HeartbeatParts,
 ) -> Result<Option<UdpSink>, StartError> {
+    match derive(config, shared) {
+        Some(keys) => start_with_keys(config, shared, parts, keys),
+        None => Ok(None),
+    }
+}
+
+fn start_with_keys(
+    config: &Config,
+    shared: &Arc<Shared>,
+    parts: HeartbeatParts,
+    keys: Keys,
+) -> Result<Option<UdpSink>, StartError> {
     let service = service_setup(config, shared);
     let own = service.as_ref().map_or_else(ServiceAddress::default, |setup| setup.own);
     let id = unit_id(config);
     let links = LinkId::ALL.map(|link| link_setup(config, link, shared));
     let settings = settings(config, id, &links);
-    let Some((keys, watch)) = keys_and_carriers(config, shared) else { return Ok(None) };
+    let Some(watch) = carriers(shared) else { return Ok(None) };
     let session = Session::new(keys, id, BootId(rt::random_u128()), rt::random_u64());
     let port = config.ha().base_port;
     // Without it the peer's kernel is told that nobody listens, which it ignores.
@@ -251,17 +268,21 @@ fn stored_epoch(store: &Store, shared: &Shared) -> Epoch {
     epoch.unwrap_or_default()
 }
 
-/// What the heartbeat cannot do without. The key is derived before memory is locked: it needs 8 MiB once.
-fn keys_and_carriers(config: &Config, shared: &Shared) -> Option<(Keys, LinkWatch)> {
+/// All keys come from this one. Derived before memory is locked: it needs 8 MiB once.
+fn derive(config: &Config, shared: &Shared) -> Option<Keys> {
     let keys = Keys::derive(config.ha().password.expose(), GROUP);
     let keys = keys.map_err(|error| {
         shared.alarm("keys", &format!("no heartbeat: the key cannot be derived: {error:?}"))
     });
+    keys.ok()
+}
+
+fn carriers(shared: &Shared) -> Option<LinkWatch> {
     let watch = LinkWatch::open();
     let watch = watch.map_err(|error| {
         shared.alarm("carrier", &format!("no heartbeat: carriers cannot be watched: {}", chain(&error)))
     });
-    Some((keys.ok()?, watch.ok()?))
+    watch.ok()
 }
 
 fn spawn(heartbeat: Heartbeat, started: Event, shared: Arc<Shared>) -> Result<(), StartError> {

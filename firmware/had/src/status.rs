@@ -33,12 +33,7 @@ pub async fn collect(unit: &Unit, mail: MailHealth, queued: u64) -> Status {
         alarms: unit.shared.alarms(),
         services,
         lateness_us_max: view.lateness_us_max,
-        dropped: view
-            .counters
-            .dropped()
-            .filter(|(_, n)| *n > 0)
-            .map(|(name, n)| (name.to_string(), n))
-            .collect(),
+        dropped: dropped(unit, &view),
         memory_kib: (resident_kib("self"), resident_kib("1")),
         ready_us: unit.ready_us.load(std::sync::atomic::Ordering::Relaxed),
         volumes: unit.volumes.borrow().to_vec(),
@@ -48,6 +43,13 @@ pub async fn collect(unit: &Unit, mail: MailHealth, queued: u64) -> Status {
         decided(&mut status, ha, &view);
     }
     status
+}
+
+/// What came in on the heartbeat links and was dropped, by reason.
+fn dropped(unit: &Unit, view: &View) -> Vec<(String, u64)> {
+    let control = unit.executor.control.iter().flat_map(|control| control.counters.all());
+    let all = view.counters.dropped().chain(control);
+    all.filter(|(_, n)| *n > 0).map(|(name, n)| (name.to_string(), n)).collect()
 }
 
 /// The part that the decisions own.

@@ -25,6 +25,15 @@ pub struct Keys {
     group: [u8; GROUP_BYTES],
 }
 
+/// What a key is for, besides the heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The control channel between the units.
+    Control,
+    /// What replication proves to its peer when it connects.
+    Replication,
+}
+
 /// Why the master key could not be derived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("key derivation from the HA password failed (it needs {ARGON2_MEMORY_KIB} KiB of memory): {0}")]
@@ -55,6 +64,21 @@ impl Keys {
     #[must_use]
     pub fn from_master(master: [u8; KEY_BYTES], group: &str) -> Self {
         Self { master: Zeroizing::new(master), group: group_tag(group) }
+    }
+
+    /// A key for another purpose than the heartbeat. Keys of two purposes say nothing about each other.
+    #[must_use]
+    pub fn for_purpose(&self, purpose: Purpose) -> Zeroizing<[u8; KEY_BYTES]> {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(self.master.as_slice()).expect("HMAC takes keys of any length");
+        mac.update(match purpose {
+            Purpose::Control => b"twinpost control key v1".as_slice(),
+            Purpose::Replication => b"twinpost replication key v1",
+        });
+        mac.update(&self.group);
+        let mut key = Zeroizing::new([0; KEY_BYTES]);
+        key.copy_from_slice(&mac.finalize().into_bytes());
+        key
     }
 
     /// Tag of the group in the cleartext header.
@@ -96,4 +120,19 @@ fn labelled(label: &[u8], bytes: &[u8]) -> [u8; 32] {
     // The length keeps label and content apart whatever they are.
     let length = u8::try_from(label.len()).expect("labels here are short");
     Sha256::new().chain_update([length]).chain_update(label).chain_update(bytes).finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_different_purposes_and_groups_differ() {
+        let of = |group| Keys::from_master([7; KEY_BYTES], group);
+        let control = of("a").for_purpose(Purpose::Control);
+        assert_eq!(control, of("a").for_purpose(Purpose::Control));
+        assert_ne!(control, of("a").for_purpose(Purpose::Replication));
+        assert_ne!(control, of("b").for_purpose(Purpose::Control));
+        assert_ne!(control.as_slice(), of("a").boot_key(UnitId(0), BootId(0)).bytes());
+    }
 }

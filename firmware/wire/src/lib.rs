@@ -50,7 +50,7 @@ mod session;
 
 pub use counters::{Counters, Drop};
 pub use datagram::DATAGRAM_BYTES_MAX;
-pub use keys::{DeriveError, Keys};
+pub use keys::{DeriveError, Keys, Purpose};
 pub use session::{Accepted, LinkState, Session};
 
 /// Body of the fuzz target: opens any bytes as a datagram and as frames. Must never panic and never accept.

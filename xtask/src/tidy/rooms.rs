@@ -27,6 +27,7 @@ pub(crate) enum Room {
 pub(crate) const ROOMS: &[(&str, Room)] = &[
     ("twinpost-types", Room::Pure),
     ("twinpost-wire", Room::Pure),
+    ("twinpost-control", Room::Pure),
     ("twinpost-ha", Room::Pure),
     ("twinpost-config", Room::Pure),
     ("twinpost-check", Room::Pure),

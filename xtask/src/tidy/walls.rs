@@ -43,7 +43,8 @@ const SYSTEM_PATHS: &[&str] = &[
     "std::net::ToSocketAddrs",
 ];
 /// Crates without the standard library.
-const NO_STD: &[&str] = &["twinpost-types", "twinpost-wire", "twinpost-ha", "twinpost-check"];
+const NO_STD: &[&str] =
+    &["twinpost-types", "twinpost-wire", "twinpost-control", "twinpost-ha", "twinpost-check"];
 /// Device files and folders that only hal/linux knows.
 const DEVICES: &[&str] = &["/dev/watchdog", "/dev/gpiochip", "/sys/class/leds", "/sys/class/hwmon"];
 /// System calls behind modules of rustix, and the rooms that may make them.
