@@ -14,6 +14,7 @@
 
 mod control;
 mod drain;
+pub mod handover;
 pub mod init_client;
 pub mod render;
 mod settings;

@@ -1,0 +1,266 @@
+//! What a volume held when a unit became primary, as a sorted list of keys in one file of that volume. It answers two questions
+//! after the copies have parted: what did the primary have already, and what is on both copies. Both err on the side of
+//! handing a message over. The time, the epoch and whether the copies were equal come from outside.
+
+use super::item::Key;
+use super::{FOLDER, Layout, scan};
+use rustix::fs::Mode;
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+/// First bytes of the file.
+const MAGIC: &[u8; 8] = b"TPMANIF1";
+/// Magic, epoch, unit, flags with the count.
+const HEADER_BYTES: usize = 32;
+/// One key and its mark.
+const ENTRY_BYTES: usize = 17;
+/// SHA-256 of all before it.
+const DIGEST_BYTES: usize = 32;
+/// Most keys: four million messages need 68 MB while one manifest is made, and no box of this class holds more.
+pub const KEYS_MAX: usize = 4 << 20;
+/// Name of the file in the hand-over folder.
+const NAME: &str = "manifest";
+
+/// The manifest of one volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manifest {
+    /// Epoch of the promotion.
+    pub epoch: u64,
+    /// The unit that was promoted.
+    pub unit: u64,
+    /// Every message that the unit had since the copies parted; true = known to be on both copies.
+    keys: BTreeMap<Key, bool>,
+}
+
+/// How a unit was promoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promotion {
+    /// Epoch.
+    pub epoch: u64,
+    /// This unit.
+    pub unit: u64,
+    /// Replication knew of no difference between the copies before the promotion.
+    pub copies_equal: bool,
+}
+
+/// One of the two volumes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Volume {
+    /// The queue: listed before the mail service starts.
+    Queue,
+    /// Mailboxes: listed while the mail service runs.
+    Data,
+}
+
+impl Volume {
+    fn root(self, layout: &Layout) -> &Path {
+        match self {
+            Self::Queue => &layout.queue,
+            Self::Data => &layout.data,
+        }
+    }
+}
+
+/// Why a manifest is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// The volume cannot be read or written.
+    #[error("the list of the messages on this volume cannot be {verb}")]
+    Io {
+        /// `read` or `written`.
+        verb: &'static str,
+        /// From the kernel.
+        #[source]
+        source: io::Error,
+    },
+    /// It is damaged.
+    #[error("the list of the messages on this volume is damaged")]
+    Damaged,
+    /// More than [`KEYS_MAX`].
+    #[error("more than {KEYS_MAX} messages on one volume")]
+    Full,
+}
+
+/// Notes what the volume holds at a promotion. A second note of the same promotion changes nothing: what came later is not on
+/// both copies. True when a manifest was written.
+///
+/// # Errors
+/// The volume cannot be read or written. A damaged older manifest counts as none.
+pub fn note(layout: &Layout, volume: Volume, promotion: Promotion) -> Result<bool, ManifestError> {
+    let before = read(layout, volume).or_else(|error| match error {
+        ManifestError::Damaged => Ok(None),
+        other => Err(other),
+    })?;
+    if before.as_ref().is_some_and(|old| (old.epoch, old.unit) == (promotion.epoch, promotion.unit)) {
+        return Ok(false);
+    }
+    let reading = |source| ManifestError::Io { verb: "read", source };
+    let present = match volume {
+        Volume::Queue => scan::queue_keys(layout).map_err(reading)?,
+        Volume::Data => scan::mail_keys(layout).map_err(reading)?,
+    };
+    let manifest = Manifest::at(promotion, present, before).ok_or(ManifestError::Full)?;
+    write(volume.root(layout), &manifest.encode())
+        .map_err(|source| ManifestError::Io { verb: "written", source })?;
+    Ok(true)
+}
+
+/// The manifest on a volume; `None` if none was ever written.
+///
+/// # Errors
+/// See [`ManifestError`].
+pub fn read(layout: &Layout, volume: Volume) -> Result<Option<Manifest>, ManifestError> {
+    match std::fs::read(volume.root(layout).join(FOLDER).join(NAME)) {
+        Ok(bytes) => Manifest::decode(&bytes).map(Some).ok_or(ManifestError::Damaged),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ManifestError::Io { verb: "read", source }),
+    }
+}
+
+impl Manifest {
+    /// The unit had this message when it was promoted, or since the copies parted.
+    #[must_use]
+    pub fn had(&self, key: &Key) -> bool {
+        self.keys.contains_key(key)
+    }
+
+    /// The message was on both copies when they parted.
+    #[must_use]
+    pub fn is_common(&self, key: &Key) -> bool {
+        self.keys.get(key).copied().unwrap_or(false)
+    }
+
+    /// What a promotion finds. A unit that takes over from the other one has nothing that the other one did not have. A unit
+    /// that is promoted again keeps what it had before, because the other copy may still hold what was delivered meanwhile.
+    /// `None` if there are too many.
+    fn at(promotion: Promotion, present: Vec<Key>, before: Option<Self>) -> Option<Self> {
+        let Promotion { epoch, unit, copies_equal } = promotion;
+        let from_other = before.as_ref().is_some_and(|old| old.unit != unit);
+        let common = copies_equal || from_other;
+        let mut keys = match before {
+            Some(old) if !common => old.keys,
+            _ => BTreeMap::new(),
+        };
+        for key in present {
+            keys.entry(key).or_insert(common);
+        }
+        (keys.len() <= KEYS_MAX).then_some(Self { epoch, unit, keys })
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + self.keys.len() * ENTRY_BYTES + DIGEST_BYTES);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&self.epoch.to_le_bytes());
+        bytes.extend_from_slice(&self.unit.to_le_bytes());
+        bytes.extend_from_slice(&u64::try_from(self.keys.len()).unwrap_or(u64::MAX).to_le_bytes());
+        for (key, common) in &self.keys {
+            bytes.extend_from_slice(key);
+            bytes.push(u8::from(*common));
+        }
+        let digest: [u8; DIGEST_BYTES] = Sha256::digest(&bytes).into();
+        bytes.extend_from_slice(&digest);
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (content, digest) = bytes.split_at_checked(bytes.len().checked_sub(DIGEST_BYTES)?)?;
+        let actual: [u8; DIGEST_BYTES] = Sha256::digest(content).into();
+        let (header, entries) = content.split_at_checked(HEADER_BYTES)?;
+        let number = |at: usize| header.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);
+        let (entries, rest) = entries.as_chunks::<ENTRY_BYTES>();
+        let count = u64::try_from(entries.len()).ok()?;
+        let sound = actual == *digest
+            && header.starts_with(MAGIC)
+            && rest.is_empty()
+            && number(24)? == count
+            && entries.len() <= KEYS_MAX;
+        let entry = |entry: &[u8; ENTRY_BYTES]| {
+            let (common, key) = entry.split_last()?;
+            Some((Key::try_from(key).ok()?, *common != 0))
+        };
+        sound.then(|| {
+            let keys = entries.iter().filter_map(entry).collect();
+            Some(Self { epoch: number(8)?, unit: number(16)?, keys })
+        })?
+    }
+}
+
+/// New file, synced, renamed over the old one, folder synced.
+fn write(root: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = root.join(FOLDER);
+    std::fs::create_dir_all(&folder)?;
+    rustix::fs::chmod(&folder, Mode::RWXU)?;
+    let new = folder.join(format!("{NAME}.new"));
+    let mut file = File::create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&new, folder.join(NAME))?;
+    File::open(&folder)?.sync_all()?;
+    File::open(root)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const FIRST: Promotion = Promotion { epoch: 5, unit: 1, copies_equal: true };
+
+    fn keys(names: &[u8]) -> Vec<Key> {
+        names.iter().map(|name| [*name; 16]).collect()
+    }
+
+    fn at(promotion: Promotion, present: &[u8], before: Option<Manifest>) -> Manifest {
+        Manifest::at(promotion, keys(present), before).unwrap()
+    }
+
+    #[test]
+    fn equal_copies_have_everything_in_common() {
+        let manifest = at(FIRST, b"ab", None);
+        assert!(manifest.is_common(&[b'a'; 16]) && manifest.had(&[b'b'; 16]) && !manifest.had(&[b'c'; 16]));
+    }
+
+    #[test]
+    fn a_unit_promoted_again_alone_remembers_what_it_had() {
+        let again = Promotion { epoch: 6, copies_equal: false, ..FIRST };
+        let manifest = at(again, b"bc", Some(at(FIRST, b"ab", None)));
+        assert!(manifest.had(&[b'a'; 16]), "delivered meanwhile, but perhaps still on the other copy");
+        assert!(manifest.is_common(&[b'b'; 16]));
+        assert!(manifest.had(&[b'c'; 16]) && !manifest.is_common(&[b'c'; 16]), "came while alone");
+    }
+
+    #[test]
+    fn what_a_unit_takes_over_the_other_one_had() {
+        let other = Promotion { epoch: 7, unit: 2, copies_equal: false };
+        let manifest = at(other, b"c", Some(at(FIRST, b"ab", None)));
+        assert!(manifest.is_common(&[b'c'; 16]) && !manifest.had(&[b'a'; 16]));
+    }
+
+    #[test]
+    fn nothing_is_in_common_by_guess() {
+        let alone = Promotion { copies_equal: false, ..FIRST };
+        assert!(!at(alone, b"a", None).is_common(&[b'a'; 16]));
+    }
+
+    #[test]
+    fn every_damage_is_noticed() {
+        let good = at(FIRST, b"abc", None).encode();
+        assert_eq!(Manifest::decode(&good), Some(at(FIRST, b"abc", None)));
+        for place in 0..good.len() {
+            let mut bad = good.clone();
+            bad[place] ^= 1;
+            assert_eq!(Manifest::decode(&bad), None, "byte {place}");
+            assert_eq!(Manifest::decode(&good[..place]), None, "cut at {place}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_manifest_or_not(bytes: Vec<u8>) {
+            let _ = Manifest::decode(&bytes);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Lists the messages of one copy: queue files that were acknowledged and mailbox messages. Reads names and modes only.
+
+use super::item::{Item, Key, QueueFolder};
+use super::{Layout, manifest};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// Queues whose files are messages, and where such a file goes on the primary. What waits in `deferred` is tried there at once.
+const QUEUES: [(&str, QueueFolder); 5] = [
+    ("incoming", QueueFolder::Incoming),
+    ("active", QueueFolder::Incoming),
+    ("deferred", QueueFolder::Incoming),
+    ("hold", QueueFolder::Hold),
+    ("maildrop", QueueFolder::Maildrop),
+];
+/// Logs that go with a message.
+const LOGS: [QueueFolder; 2] = [QueueFolder::Bounce, QueueFolder::Trace];
+/// Hashed queues have one level of folders by default; two are read.
+const QUEUE_DEPTH: u8 = 2;
+
+/// Something found on a copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What it is.
+    pub item: Item,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+/// One Maildir folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailFolder {
+    domain: String,
+    user: String,
+    folder: String,
+    path: PathBuf,
+}
+
+/// Acknowledged messages of the queue. A file that its owner may not execute was never acknowledged.
+///
+/// # Errors
+/// A folder that cannot be read; a spool that does not exist is empty.
+pub fn queue(layout: &Layout) -> io::Result<Vec<Found>> {
+    let mut found = Vec::new();
+    for (name, folder) in QUEUES {
+        files_below(&layout.spool().join(name), QUEUE_DEPTH, &mut |path, name| {
+            let item = Item::Queue { folder, id: name };
+            if item.is_valid() && found.len() < manifest::KEYS_MAX {
+                found.push(Found { item, path });
+            }
+        })?;
+    }
+    found.retain(|one| {
+        // One that vanished or cannot be looked at is offered: reading it tells.
+        one.path.metadata().map_or(true, |data| data.permissions().mode() & 0o100 != 0)
+    });
+    Ok(found)
+}
+
+/// The logs of a message, if it has any.
+#[must_use]
+pub fn logs(layout: &Layout, item: &Item) -> Vec<Found> {
+    let Item::Queue { id, folder: QueueFolder::Incoming | QueueFolder::Hold } = item else {
+        return Vec::new();
+    };
+    LOGS.into_iter()
+        .map(|folder| Found {
+            item: Item::Queue { folder, id: id.clone() },
+            path: layout.spool().join(folder.name()).join(id),
+        })
+        .filter(|log| log.path.is_file())
+        .collect()
+}
+
+/// Keys of all files of the queue, also of those that are not acknowledged yet.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn queue_keys(layout: &Layout) -> io::Result<Vec<Key>> {
+    let mut keys = Vec::new();
+    for (name, folder) in QUEUES {
+        files_below(&layout.spool().join(name), QUEUE_DEPTH, &mut |_, id| {
+            keys.push(Item::Queue { folder, id }.key());
+        })?;
+    }
+    Ok(keys)
+}
+
+/// All Maildir folders.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn mail_folders(layout: &Layout) -> io::Result<Vec<MailFolder>> {
+    let mut all = Vec::new();
+    for (domain, domain_path) in folders(&layout.mailboxes())? {
+        for (user, user_path) in folders(&domain_path)? {
+            let maildir = user_path.join("Maildir");
+            let sub = folders(&maildir)?.into_iter().filter(|(name, _)| name.starts_with('.'));
+            for (folder, path) in sub.chain([(String::new(), maildir.clone())]) {
+                all.push(MailFolder { domain: domain.clone(), user: user.clone(), folder, path });
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The messages of one folder, and how many files there have names that no Maildir has.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn mail(folder: &MailFolder) -> io::Result<(Vec<Found>, u64)> {
+    let (mut found, mut strange) = (Vec::new(), 0);
+    for (name, seen) in [("new", false), ("cur", true)] {
+        files_below(&folder.path.join(name), 0, &mut |path, file| match Item::of_mail(
+            &folder.domain,
+            &folder.user,
+            &folder.folder,
+            seen,
+            &file,
+        ) {
+            Some(item) => found.push(Found { item, path }),
+            None => strange += 1,
+        })?;
+    }
+    Ok((found, strange))
+}
+
+/// Keys of all messages in all mailboxes.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn mail_keys(layout: &Layout) -> io::Result<Vec<Key>> {
+    let mut keys = Vec::new();
+    for folder in mail_folders(layout)? {
+        keys.extend(mail(&folder)?.0.iter().map(|found| found.item.key()));
+        if keys.len() > manifest::KEYS_MAX {
+            break;
+        }
+    }
+    Ok(keys)
+}
+
+/// Regular files, folders `depth` levels down included. A folder that does not exist is empty.
+fn files_below(folder: &Path, depth: u8, each: &mut dyn FnMut(PathBuf, String)) -> io::Result<()> {
+    for entry in entries(folder)? {
+        let entry = entry?;
+        let kind = match entry.file_type() {
+            Ok(kind) => kind,
+            // Renamed by Postfix between listing and looking: it is listed again where it went, or delivered.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        if kind.is_dir() && depth > 0 {
+            files_below(&entry.path(), depth - 1, each)?;
+        } else if kind.is_file() {
+            // A name that is no text is no message of ours; its replacement marks make it invalid further on.
+            each(entry.path(), entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    Ok(())
+}
+
+fn folders(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut all = Vec::new();
+    for entry in entries(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            all.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
+        }
+    }
+    Ok(all)
+}
+
+fn entries(folder: &Path) -> io::Result<impl Iterator<Item = io::Result<std::fs::DirEntry>>> {
+    match std::fs::read_dir(folder) {
+        Ok(entries) => Ok(Some(entries).into_iter().flatten()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None.into_iter().flatten()),
+        Err(error) => Err(error),
+    }
+}

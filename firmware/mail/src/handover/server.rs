@@ -1,0 +1,249 @@
+//! The primary's side of a hand-over: says which messages it lacks, takes them, confirms them when they are durable. Works on
+//! mounted volumes only while it is [`Server::open`]ed; its answers are bytes for the control channel. All calls block.
+//!
+//! An interruption at any point loses nothing: a part that the ledger does not name is dropped and offered again, one that it
+//! names is put into its place by [`recover`], which runs before the mail service starts and at every `Begin`.
+
+use super::item::{Item, Key};
+use super::ledger::Ledger;
+use super::manifest::{self, Manifest, Volume};
+use super::message::{Counts, Piece, Request, Response, UNCONFIRMED_MAX, VERSION};
+use super::{Layout, place, scan};
+use sha2::{Digest as _, Sha256};
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Takes hand-overs for as long as this unit is primary.
+#[derive(Debug)]
+pub struct Server {
+    layout: Layout,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Epoch in which the volumes are mounted.
+    epoch: Option<u64>,
+    pass: Option<Pass>,
+    /// What the last pass ended with, and how many passes ended.
+    finished: (u64, Counts),
+    /// Files that this unit took since it opened.
+    taken: u64,
+}
+
+/// A hand-over that goes on.
+#[derive(Debug)]
+struct Pass {
+    /// What this unit had: by its manifests, and live in the queue.
+    had: [Manifest; 2],
+    live: HashSet<Key>,
+    ledger: Ledger,
+    partial: Option<Partial>,
+    whole: Vec<(Item, [u8; 32])>,
+}
+
+#[derive(Debug)]
+struct Partial {
+    item: Item,
+    file: File,
+    hash: Sha256,
+    next: u64,
+    length: u64,
+}
+
+/// Why a request was not done.
+#[derive(Debug, thiserror::Error)]
+enum TakeError {
+    #[error("{0}")]
+    NotNow(&'static str),
+    #[error("{0}")]
+    Refused(&'static str),
+    #[error("the primary cannot store handed-over mail: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Puts into place what the ledger names and an interruption left behind, and deletes the rest of the parts. Returns how many
+/// were placed. Before the mail service starts.
+///
+/// # Errors
+/// The volumes cannot be read or written.
+pub fn recover(layout: &Layout) -> io::Result<u64> {
+    place::make_folders(layout)?;
+    let parts = place::parts(layout)?;
+    if parts.is_empty() {
+        return Ok(0);
+    }
+    let ledger = Ledger::open(&layout.queue)?;
+    let mut placed = 0;
+    for (path, key) in parts {
+        match key.and_then(|key| ledger.item(&key)) {
+            Some(item) => {
+                place::place(layout, item)?;
+                placed += 1;
+            }
+            None => std::fs::remove_file(path)?,
+        }
+    }
+    Ok(placed)
+}
+
+/// What is in the ledger of a queue volume, in no order: for people.
+///
+/// # Errors
+/// It cannot be read.
+pub fn ledger(layout: &Layout) -> io::Result<Vec<Item>> {
+    place::make_folders(layout)?;
+    Ok(Ledger::open(&layout.queue)?.items().cloned().collect())
+}
+
+impl Server {
+    /// For the volumes of `layout`; refuses everything until it is opened.
+    #[must_use]
+    pub fn new(layout: Layout) -> Self {
+        Self { layout, state: Mutex::default() }
+    }
+
+    /// The volumes are mounted and this unit is primary.
+    pub fn open(&self, epoch: u64) {
+        *self.state() = State { epoch: Some(epoch), ..State::default() };
+    }
+
+    /// The volumes are about to be unmounted: waits for a request under way and holds no file open any more.
+    pub fn close(&self) {
+        let mut state = self.state();
+        state.epoch = None;
+        state.pass = None;
+    }
+
+    /// Number of hand-overs that ended since this unit is primary, the counts of the last one, and files taken in all.
+    #[must_use]
+    pub fn finished(&self) -> (u64, Counts, u64) {
+        let state = self.state();
+        (state.finished.0, state.finished.1, state.taken)
+    }
+
+    /// Answers one request.
+    #[must_use]
+    pub fn handle(&self, request: &[u8]) -> Vec<u8> {
+        let response = match Request::decode(request) {
+            Ok(request) => {
+                let mut state = self.state();
+                self.answer(&mut state, request).unwrap_or_else(|error| {
+                    // Whatever was not confirmed is offered again after the next `Begin`.
+                    state.pass = None;
+                    match error {
+                        TakeError::Refused(_) => Response::Refused(error.to_string()),
+                        TakeError::NotNow(_) | TakeError::Io(_) => Response::NotNow(error.to_string()),
+                    }
+                })
+            }
+            Err(error) => Response::Refused(error.to_string()),
+        };
+        response.encode()
+    }
+
+    fn answer(&self, state: &mut State, request: Request) -> Result<Response, TakeError> {
+        let epoch = state.epoch.ok_or(TakeError::NotNow("this unit is not primary"))?;
+        if let Request::Begin { version: VERSION } = request {
+            state.pass = None;
+            state.pass = Some(Pass::begin(&self.layout, epoch)?);
+            return Ok(Response::Ready { epoch });
+        }
+        let pass = state.pass.as_mut().ok_or(TakeError::NotNow("the hand-over has to begin again"))?;
+        match request {
+            Request::Begin { .. } => Err(TakeError::Refused("another version")),
+            Request::Offer(keys) => Ok(Response::Wanted(keys.iter().map(|key| pass.wants(key)).collect())),
+            Request::Store(pieces) => {
+                pieces.into_iter().try_for_each(|piece| pass.store(&self.layout, piece))?;
+                Ok(Response::Stored)
+            }
+            Request::Confirm => {
+                let confirmed = pass.confirm(&self.layout)?;
+                state.taken += u64::try_from(confirmed.len()).unwrap_or(0);
+                Ok(Response::Confirmed(confirmed))
+            }
+            Request::Finish(counts) => {
+                state.pass = None;
+                state.finished = (state.finished.0 + 1, counts);
+                Ok(Response::Finished)
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pass {
+    fn begin(layout: &Layout, epoch: u64) -> Result<Self, TakeError> {
+        recover(layout)?;
+        let had = |volume| match manifest::read(layout, volume) {
+            Ok(Some(manifest)) if manifest.epoch == epoch => Ok(manifest),
+            // Mailboxes are listed while the mail service runs already.
+            Ok(_) => Err(TakeError::NotNow("the primary is still listing its messages")),
+            Err(error) => Err(TakeError::Io(io::Error::other(error))),
+        };
+        Ok(Self {
+            had: [had(Volume::Queue)?, had(Volume::Data)?],
+            live: scan::queue_keys(layout)?.into_iter().collect(),
+            ledger: Ledger::open(&layout.queue)?,
+            partial: None,
+            whole: Vec::new(),
+        })
+    }
+
+    fn wants(&self, key: &Key) -> bool {
+        let known = self.had.iter().any(|manifest| manifest.had(key));
+        !known && !self.live.contains(key) && !self.ledger.has(key)
+    }
+
+    fn store(&mut self, layout: &Layout, piece: Piece) -> Result<(), TakeError> {
+        if piece.offset == 0 {
+            let message = !matches!(&piece.item, Item::Queue { folder, .. } if folder.is_log());
+            if message && !self.wants(&piece.item.key()) {
+                return Err(TakeError::Refused("a message that this unit has or had"));
+            }
+            if self.whole.len() >= UNCONFIRMED_MAX {
+                return Err(TakeError::Refused("too many messages without a confirmation"));
+            }
+            let file = File::create(place::part(layout, &piece.item))?;
+            let Piece { item, length, .. } = &piece;
+            self.partial =
+                Some(Partial { item: item.clone(), file, hash: Sha256::new(), next: 0, length: *length });
+        }
+        let mut partial = self.partial.take().ok_or(TakeError::Refused("a piece without its beginning"))?;
+        if (&partial.item, partial.next, partial.length) != (&piece.item, piece.offset, piece.length) {
+            return Err(TakeError::Refused("a piece out of order"));
+        }
+        partial.file.write_all(&piece.bytes)?;
+        partial.hash.update(&piece.bytes);
+        partial.next += u64::try_from(piece.bytes.len()).unwrap_or(0);
+        if piece.is_last() {
+            place::finish_part(layout, &partial.item, &partial.file)?;
+            self.whole.push((partial.item, partial.hash.finalize().into()));
+        } else {
+            self.partial = Some(partial);
+        }
+        Ok(())
+    }
+
+    fn confirm(&mut self, layout: &Layout) -> Result<Vec<(Key, [u8; 32])>, TakeError> {
+        let whole = std::mem::take(&mut self.whole);
+        if whole.is_empty() {
+            return Ok(Vec::new());
+        }
+        // One pass over the volume instead of one sync a file: contents and folder entries together.
+        if whole.iter().any(|(item, _)| item.is_mail()) {
+            rustix::fs::syncfs(File::open(&layout.data)?).map_err(io::Error::from)?;
+        }
+        rustix::fs::syncfs(File::open(&layout.queue)?).map_err(io::Error::from)?;
+        self.ledger.append(&whole)?;
+        // From here an interruption is mended by `recover`. Logs precede their message.
+        whole.iter().try_for_each(|(item, _)| place::place(layout, item))?;
+        place::wake(layout);
+        Ok(whole.into_iter().map(|(item, digest)| (item.key(), digest)).collect())
+    }
+}

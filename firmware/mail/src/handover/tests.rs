@@ -1,0 +1,278 @@
+//! Whole hand-overs between two folders, with interruptions at every point.
+
+use super::item::{Item, QueueFolder};
+use super::manifest::{self, Promotion, Volume};
+use super::pass::{self, PassError, Progress};
+use super::server::{self, Server};
+use super::{Channel, ChannelError, Layout};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const LOSER: u64 = 1;
+const WINNER: u64 = 2;
+
+/// The wire of the tests: breaks at one call, before or after the primary has done it.
+struct Wire<'a> {
+    server: &'a Server,
+    calls: AtomicUsize,
+    breaks_at: usize,
+    answered: bool,
+}
+
+impl Channel for Wire<'_> {
+    async fn call(&self, request: Vec<u8>) -> Result<Vec<u8>, ChannelError> {
+        let breaks = self.calls.fetch_add(1, Ordering::Relaxed) == self.breaks_at;
+        let gone = || Err(ChannelError("test".into()));
+        if breaks && !self.answered {
+            return gone();
+        }
+        let answer = self.server.handle(&request);
+        if breaks { gone() } else { Ok(answer) }
+    }
+}
+
+fn wire(server: &Server) -> Wire<'_> {
+    Wire { server, calls: AtomicUsize::new(0), breaks_at: usize::MAX, answered: false }
+}
+
+struct Unit {
+    _dir: tempfile::TempDir,
+    layout: Layout,
+}
+
+impl Unit {
+    fn new() -> Self {
+        // In memory where there is such a folder: confirmations sync the whole file system, and tests share it with builds.
+        let memory = Path::new("/dev/shm");
+        let parent = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
+        let dir = tempfile::tempdir_in(parent).unwrap();
+        let own = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        let layout = Layout {
+            queue: dir.path().join("queue"),
+            data: dir.path().join("data"),
+            postfix: own,
+            vmail: own,
+        };
+        for queue in ["incoming", "active", "deferred/A", "hold", "maildrop", "bounce", "trace"] {
+            fs::create_dir_all(layout.spool().join(queue)).unwrap();
+        }
+        fs::create_dir_all(layout.mailboxes()).unwrap();
+        Self { _dir: dir, layout }
+    }
+
+    fn promote(&self, unit: u64, epoch: u64, copies_equal: bool) {
+        let promotion = Promotion { epoch, unit, copies_equal };
+        manifest::note(&self.layout, Volume::Queue, promotion).unwrap();
+        manifest::note(&self.layout, Volume::Data, promotion).unwrap();
+    }
+
+    fn queued(&self, path: &str, mode: u32, text: &str) {
+        let path = self.layout.spool().join(path);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn mail(&self, path: &str, text: &str) {
+        let path = self.layout.mailboxes().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn server(&self, epoch: u64) -> Server {
+        let server = Server::new(self.layout.clone());
+        server.open(epoch);
+        server
+    }
+
+    fn pass(&self, wire: &Wire) -> Result<super::message::Counts, PassError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(pass::pass(&self.layout, LOSER, wire, &Progress::default()))
+    }
+}
+
+/// Names and contents.
+type Files = Vec<(String, String)>;
+
+/// All files below a folder with their content, sorted.
+fn files(root: &Path) -> Files {
+    let mut all = Vec::new();
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+                all.push((name, String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned()));
+            }
+        }
+    }
+    all.sort();
+    all
+}
+
+/// Both units had `common`, then each accepted mail alone.
+fn split() -> (Unit, Unit) {
+    let (loser, winner) = (Unit::new(), Unit::new());
+    for unit in [&loser, &winner] {
+        unit.queued("deferred/A/Acommon", 0o700, "common");
+        unit.mail("local.test/alice/Maildir/new/1.M1P1.a", "old");
+    }
+    loser.promote(LOSER, 5, true);
+    winner.promote(WINNER, 6, true);
+    // Delivered by the primary since: it must not come back.
+    fs::remove_file(winner.layout.spool().join("deferred/A/Acommon")).unwrap();
+    fs::remove_file(winner.layout.mailboxes().join("local.test/alice/Maildir/new/1.M1P1.a")).unwrap();
+    winner.queued("incoming/Bwinner", 0o700, "winner");
+    loser.queued("incoming/A1", 0o700, "first");
+    loser.queued("active/A2", 0o700, &"second ".repeat(200_000));
+    loser.queued("deferred/A/A3", 0o700, "third");
+    loser.queued("bounce/A3", 0o600, "log of the third");
+    loser.queued("hold/A4", 0o700, "held");
+    loser.queued("maildrop/A5", 0o744, "dropped");
+    loser.queued("incoming/A6", 0o600, "not acknowledged");
+    loser.queued("incoming/A7", 0o700, "");
+    loser.mail("local.test/alice/Maildir/new/2.M2P2.a", "new");
+    loser.mail("local.test/alice/Maildir/cur/3.M3P3.a,S=3:2,S", "read");
+    loser.mail("local.test/bob/Maildir/.Sent Items/cur/4.M4P4.a:2,RS", "sent");
+    loser.mail("local.test/bob/Maildir/dovecot-uidlist", "not mail");
+    loser.mail("local.test/bob/Maildir/tmp/5.M5P5.a", "half");
+    (loser, winner)
+}
+
+fn expected() -> (Files, Files) {
+    let own = |list: &[(&str, &str)]| list.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect();
+    let second = "second ".repeat(200_000);
+    let queue: Files = own(&[
+        ("bounce/A3", "log of the third"),
+        ("hold/A4", "held"),
+        ("incoming/A1", "first"),
+        ("incoming/A2", &second),
+        ("incoming/A3", "third"),
+        ("incoming/A7", ""),
+        ("incoming/Bwinner", "winner"),
+        ("maildrop/A5", "dropped"),
+    ]);
+    let mail = own(&[
+        ("local.test/alice/Maildir/cur/3.M3P3.a,S=3:2,S", "read"),
+        ("local.test/alice/Maildir/new/2.M2P2.a", "new"),
+        ("local.test/bob/Maildir/.Sent Items/cur/4.M4P4.a:2,RS", "sent"),
+    ]);
+    (queue, mail)
+}
+
+#[test]
+fn everything_that_the_primary_lacks_arrives_and_nothing_else() {
+    let (loser, winner) = split();
+    let before = files(&loser.layout.queue);
+    let server = winner.server(6);
+    let counts = loser.pass(&wire(&server)).unwrap();
+    assert_eq!((counts.queue_found, counts.queue_passed), (6, 6));
+    assert_eq!((counts.mail_found, counts.mail_passed), (3, 3));
+    assert_eq!((files(&winner.layout.spool()), files(&winner.layout.mailboxes())), expected());
+    assert_eq!(files(&loser.layout.queue), before, "the copy is only read");
+    let mode = |path| fs::metadata(winner.layout.spool().join(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!([mode("incoming/A1"), mode("bounce/A3")], [0o700, 0o600]);
+    assert_eq!(server.finished(), (1, counts, 10));
+}
+
+#[test]
+fn what_was_handed_over_and_delivered_is_not_taken_again() {
+    let (loser, winner) = split();
+    loser.pass(&wire(&winner.server(6))).unwrap();
+    for queue in ["incoming/A1", "hold/A4"] {
+        fs::remove_file(winner.layout.spool().join(queue)).unwrap();
+    }
+    // Another takeover of the same unit, which has forgotten everything but its volumes.
+    winner.promote(WINNER, 7, false);
+    let counts = loser.pass(&wire(&winner.server(7))).unwrap();
+    assert_eq!((counts.queue_found, counts.queue_passed, counts.mail_passed), (6, 0, 0));
+    assert!(!winner.layout.spool().join("incoming/A1").exists());
+}
+
+#[test]
+fn an_interruption_at_any_call_loses_and_doubles_nothing() {
+    for answered in [false, true] {
+        for breaks_at in 0.. {
+            let (loser, winner) = split();
+            let server = winner.server(6);
+            let broken = Wire { breaks_at, answered, ..wire(&server) };
+            if loser.pass(&broken).is_ok() {
+                assert!(breaks_at > 8, "the test interrupts something");
+                break;
+            }
+            loser.pass(&wire(&server)).unwrap();
+            let found = (files(&winner.layout.spool()), files(&winner.layout.mailboxes()));
+            assert_eq!(found, expected(), "broken at {breaks_at}, answered {answered}");
+        }
+    }
+}
+
+#[test]
+fn parts_in_the_ledger_are_placed_and_others_dropped() {
+    let (loser, winner) = split();
+    loser.pass(&wire(&winner.server(6))).unwrap();
+    // As if the power had failed between the ledger and the renames, and in the middle of another message.
+    let part = |id: &str| Item::Queue { folder: QueueFolder::Incoming, id: id.into() };
+    let parts = |item: &Item| super::place::part(&winner.layout, item);
+    fs::rename(winner.layout.spool().join("incoming/A1"), parts(&part("A1"))).unwrap();
+    fs::write(parts(&part("A9")), "half").unwrap();
+    fs::write(winner.layout.queue.join("handover/parts/strange"), "file").unwrap();
+    assert_eq!(server::recover(&winner.layout).unwrap(), 1);
+    assert_eq!(files(&winner.layout.spool()), expected().0);
+    assert!(fs::read_dir(winner.layout.queue.join("handover/parts")).unwrap().next().is_none());
+    assert_eq!(server::ledger(&winner.layout).unwrap().len(), 10);
+}
+
+#[test]
+fn a_copy_that_the_other_unit_wrote_last_holds_nothing_of_its_own() {
+    let (loser, winner) = split();
+    let copy = Unit::new();
+    copy.queued("incoming/B1", 0o700, "of the primary");
+    copy.promote(WINNER, 6, true);
+    assert_eq!(copy.pass(&wire(&winner.server(6))).unwrap().queue_found, 0);
+    assert_eq!(pass::leftovers(&copy.layout, LOSER).unwrap(), (vec![], vec![]));
+    let (queue, mail) = pass::leftovers(&loser.layout, LOSER).unwrap();
+    assert_eq!((queue.len(), mail.len()), (6, 3));
+}
+
+#[test]
+fn without_manifests_everything_is_offered_but_what_the_primary_has_now() {
+    let (loser, winner) = split();
+    for volume in [&loser.layout.queue, &loser.layout.data] {
+        fs::remove_dir_all(volume.join("handover")).unwrap();
+    }
+    let counts = loser.pass(&wire(&winner.server(6))).unwrap();
+    assert_eq!((counts.queue_found, counts.queue_passed), (7, 6));
+    assert_eq!((counts.mail_found, counts.mail_passed), (4, 3));
+    assert_eq!((files(&winner.layout.spool()), files(&winner.layout.mailboxes())), expected());
+}
+
+#[test]
+fn a_primary_that_is_not_ready_says_so() {
+    let (loser, winner) = split();
+    let server = winner.server(6);
+    server.close();
+    assert!(matches!(loser.pass(&wire(&server)), Err(PassError::NotNow(_))));
+    // Promoted anew, and its mailboxes are not listed yet.
+    server.open(7);
+    assert!(matches!(loser.pass(&wire(&server)), Err(PassError::NotNow(_))));
+}
+
+#[test]
+fn many_small_messages_go_in_few_calls() {
+    let (loser, winner) = (Unit::new(), Unit::new());
+    loser.promote(LOSER, 5, true);
+    winner.promote(WINNER, 6, true);
+    for id in 0..5000 {
+        loser.queued(&format!("incoming/A{id}"), 0o700, &"x".repeat(500));
+    }
+    let server = winner.server(6);
+    let wire = wire(&server);
+    assert_eq!(loser.pass(&wire).unwrap().queue_passed, 5000);
+    assert!(wire.calls.load(Ordering::Relaxed) < 40, "{:?}", wire.calls);
+    assert_eq!(files(&winner.layout.spool()).len(), 5000);
+}
