@@ -44,6 +44,15 @@ pub const TEST: &[HostProgram] = &[
     program("veritysetup", "cryptsetup-bin", "checks our verity tree against the reference"),
     program("debugfs", "e2fsprogs", "fills a unit's state partition in a test"),
     program("ip", "iproute2", "makes network namespaces for tests of real sockets"),
+    program("keepalived", "keepalived", "is what our failover is measured beside"),
+];
+
+/// Needed by `cargo xtask bench`.
+pub const BENCH: &[HostProgram] = &[
+    program("ip", "iproute2", "makes the network namespaces of the units"),
+    program("unshare", "util-linux", "makes the network namespaces of the units"),
+    program("keepalived", "keepalived", "is what our failover is measured beside"),
+    program("stress-ng", "stress-ng", "loads the machine while the heartbeat's lateness is measured"),
 ];
 
 /// Exit code when programs are missing and cannot be installed.

@@ -29,6 +29,9 @@ enum Verb {
     Test(run::TestArgs),
     /// Run scenario files on real images in QEMU
     Scenario(run::ScenarioArgs),
+    /// Measure the failover beside keepalived: `bench failover --help` (figures depend on the machine; no test hangs on them)
+    #[command(disable_help_flag = true)]
+    Bench(run::BenchArgs),
     /// Join this terminal to the console of a unit of the running demo
     Console(run::ConsoleArgs),
     /// Check walls, style and the files that describe the project
@@ -42,6 +45,7 @@ fn main() {
         Verb::Demo(args) => run::demo(args),
         Verb::Test(args) => run::test(args),
         Verb::Scenario(args) => run::scenario(args),
+        Verb::Bench(args) => run::bench(&args),
         Verb::Console(args) => run::console(args),
         Verb::Tidy(args) => tidy::tidy(args),
     };

@@ -1,10 +1,12 @@
-//! `cargo xtask demo`, `test`, `scenario` and `console`: command lines in front of the bench (`ci/harness`). What they have in common is here:
+//! `cargo xtask demo`, `test`, `scenario`, `bench` and `console`: command lines in front of `ci/`. What those with units have in common is here:
 //! the image, the accelerator, the folder of a run.
 
+mod bench;
 mod demo;
 mod rings;
 mod scenario;
 
+pub use bench::{BenchArgs, bench};
 pub use demo::{DemoArgs, demo};
 pub use rings::{TestArgs, test};
 pub use scenario::{ScenarioArgs, scenario};

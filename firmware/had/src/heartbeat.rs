@@ -30,6 +30,10 @@ use twinpost_types::{EffectiveMode, Instant, LINKS, LinkId, Report, ServiceAddre
 const EVENTS_A_TURN: usize = 32;
 /// Longest sleep: the turn counter proves life to the address lease and to init.
 const TURN_MAX: Duration = Duration::from_millis(100);
+/// After a carrier was lost the others are read this often, for the kernel may tell of a second one up to a second late.
+const CARRIER_TURN: Duration = Duration::from_millis(1);
+/// And for this long: a box that loses power takes all its carriers within a few milliseconds.
+const CARRIER_TURNS: Duration = Duration::from_millis(20);
 
 /// What the executors tell the thread.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +106,8 @@ struct Turn {
     next_heartbeat: Instant,
     carriers: [Option<bool>; LINKS],
     service_carrier: Option<bool>,
+    /// Carriers are read often until then.
+    carriers_until: Instant,
 }
 
 impl Heartbeat {
@@ -112,6 +118,7 @@ impl Heartbeat {
             next_heartbeat: rt::now(),
             carriers: [None; LINKS],
             service_carrier: None,
+            carriers_until: Instant::default(),
         };
         self.take_carriers(&mut turn);
         self.decide(rt::now(), started, &mut turn);
@@ -133,7 +140,9 @@ impl Heartbeat {
     }
 
     fn deadline(&self, turn: &Turn) -> Instant {
-        let mut deadline = turn.next_heartbeat.min(rt::now() + TURN_MAX);
+        let now = rt::now();
+        let turn_max = if now < turn.carriers_until { CARRIER_TURN } else { TURN_MAX };
+        let mut deadline = turn.next_heartbeat.min(now + turn_max);
         for at in [self.ha.next_deadline(), self.neighbours.next_deadline()].into_iter().flatten() {
             deadline = deadline.min(at);
         }
@@ -170,7 +179,11 @@ impl Heartbeat {
             let Some(up) = self.links.carrier(link) else { continue };
             if turn.carriers[link.index()] != Some(up) {
                 turn.carriers[link.index()] = Some(up);
-                self.decide(rt::now(), Event::Carrier { link, up }, turn);
+                let now = rt::now();
+                if !up {
+                    turn.carriers_until = now + CARRIER_TURNS;
+                }
+                self.decide(now, Event::Carrier { link, up }, turn);
             }
         }
         let service = self.neighbours.carrier();

@@ -46,6 +46,7 @@ pub(crate) const ROOMS: &[(&str, Room)] = &[
     ("twinpost-had", Room::Io),
     ("twinpost-init", Room::Io),
     ("twinpost-cli", Room::Face),
+    ("twinpost-bench", Room::Tool),
     ("twinpost-switch", Room::Tool),
     ("twinpost-scenario", Room::PureTool),
     ("twinpost-harness", Room::Tool),
@@ -60,10 +61,10 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("rtnetlink", &["twinpost-net"], "netlink lives in firmware/net"),
     (
         "anyhow",
-        &["xtask", "twinpost-harness", "twinpost-switch"],
+        &["xtask", "twinpost-bench", "twinpost-harness", "twinpost-switch"],
         "the product has one error enum an operation",
     ),
-    ("clap", &["xtask"], "the product's commands are the operator's syntax"),
+    ("clap", &["xtask", "twinpost-bench"], "the product's commands are the operator's syntax"),
 ];
 
 /// The room of a crate.
