@@ -87,6 +87,8 @@ pub enum Action {
     LinkDelay(Duration, usize, usize),
     /// `link oneway <unit>.<port>`: what that port sends no longer gets out.
     LinkOneway(usize, usize),
+    /// `link flap <period> <time> <unit>.<port>` (addition): the cable is pulled and plugged again every period, for a time.
+    LinkFlap(Duration, Duration, usize, usize),
     /// `freeze <unit> <time>`
     Freeze(usize, Duration),
     /// `kill <unit> <service> [signal]`
@@ -97,6 +99,8 @@ pub enum Action {
     Stress(Stress, usize, Duration),
     /// `clock jump <unit> <±time>`: forward when true.
     ClockJump(usize, bool, Duration),
+    /// `next-hop stop|start` (addition): the next hop refuses every message for now, so that mail stays queued; accepts when true.
+    NextHop(bool),
     /// `reboot <unit>`
     Reboot(usize),
     /// `service stop|start <unit> <service>`: starts when true.

@@ -7,6 +7,8 @@ use crate::words::{Parsed, ScenarioError, Words};
 
 /// Most lines of a scenario.
 const LINES_MAX: usize = 1000;
+/// No switch or cable flaps faster, and a shorter period would only be rounded by whoever runs it.
+const FLAP_PERIOD_MIN: std::time::Duration = std::time::Duration::from_millis(100);
 /// Size of a message if the line does not say: that of a short letter with its headers, bytes.
 const MESSAGE_BYTES: usize = 4096;
 
@@ -121,6 +123,7 @@ enum Deed {
     Disk,
     Stress,
     Clock,
+    NextHop,
     Reboot,
     Service,
 }
@@ -134,6 +137,7 @@ fn action(words: &mut Words<'_>) -> Parsed<Action> {
         ("disk", Deed::Disk),
         ("stress", Deed::Stress),
         ("clock", Deed::Clock),
+        ("next-hop", Deed::NextHop),
         ("reboot", Deed::Reboot),
         ("service", Deed::Service),
         ("set", Deed::Set),
@@ -180,6 +184,7 @@ fn action(words: &mut Words<'_>) -> Parsed<Action> {
             let (forward, time) = words.signed_time()?;
             Action::ClockJump(unit, forward, time)
         }
+        Deed::NextHop => Action::NextHop(words.choice(&[("start", true), ("stop", false)])?),
         Deed::Reboot => Action::Reboot(words.unit()?),
         Deed::Service => {
             let start = words.choice(&[("start", true), ("stop", false)])?;
@@ -196,6 +201,7 @@ fn link(words: &mut Words<'_>) -> Parsed<Action> {
         Loss,
         Delay,
         Oneway,
+        Flap,
     }
     let kind = words.choice(&[
         ("cut", Kind::Cut),
@@ -203,14 +209,20 @@ fn link(words: &mut Words<'_>) -> Parsed<Action> {
         ("loss", Kind::Loss),
         ("delay", Kind::Delay),
         ("oneway", Kind::Oneway),
+        ("flap", Kind::Flap),
     ])?;
     let number = match kind {
         Kind::Loss => words.number(0, 100)?,
         Kind::Delay => words.number(0, 10_000)?,
         _ => 0,
     };
+    let (period, time) = match kind {
+        Kind::Flap => (words.time()?, words.time()?),
+        _ => Default::default(),
+    };
     let (unit, port) = words.port()?;
     Ok(match kind {
+        Kind::Flap => Action::LinkFlap(period.max(FLAP_PERIOD_MIN), time, unit, port),
         Kind::Cut => Action::LinkCut(unit, port),
         Kind::Restore => Action::LinkRestore(unit, port),
         Kind::Loss => Action::LinkLoss(u8::try_from(number).unwrap_or(100), unit, port),

@@ -77,6 +77,11 @@ fn every_action_of_the_table() {
             Action::Cli(0, vec!["get system ha status".into(), "diagnose x".into()]),
         ),
         ("refused b \"execute x\"", Action::Refused(1, "execute x".into())),
+        (
+            "at 1s link flap 4s 10m a.port3",
+            Action::LinkFlap(Duration::from_secs(4), Duration::from_secs(600), 0, 3),
+        ),
+        ("at 1s next-hop stop", Action::NextHop(false)),
         ("at 1s set on-failure off", Action::Set("on-failure".into(), "off".into())),
         ("load stop", Action::Load(None)),
         (

@@ -4,6 +4,7 @@
 use super::book::{AttemptId, Book, Summary};
 use crate::clock::Micros;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Header that carries the mark of a message.
@@ -13,6 +14,7 @@ const MARK_HEADER: &str = "X-Twinpost-Id";
 #[derive(Clone)]
 pub struct Ledger {
     book: Arc<Mutex<Book>>,
+    next_hop_refuses: Arc<AtomicBool>,
     run: Arc<str>,
 }
 
@@ -20,13 +22,23 @@ impl Ledger {
     /// An empty book; `run` sets the messages of this run apart from older ones that a queue may still hold.
     #[must_use]
     pub fn new(run: &str) -> Self {
-        Self { book: Arc::default(), run: run.into() }
+        Self { book: Arc::default(), next_hop_refuses: Arc::default(), run: run.into() }
     }
 
     /// The book itself.
     pub fn book(&self) -> MutexGuard<'_, Book> {
         // The book is plain data: a panic elsewhere leaves it readable.
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the next hop accepts messages; it does until it is told otherwise.
+    pub fn set_next_hop(&self, accepts: bool) {
+        self.next_hop_refuses.store(!accepts, Ordering::Relaxed);
+    }
+
+    /// True while the next hop refuses messages.
+    pub(super) fn next_hop_refuses(&self) -> bool {
+        self.next_hop_refuses.load(Ordering::Relaxed)
     }
 
     /// Adds the book up.

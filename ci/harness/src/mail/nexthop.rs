@@ -1,4 +1,5 @@
-//! The next hop: an SMTP server that accepts everything at once and notes when it answered `250` (RFC 5321, 2920, 1870, 6152).
+//! The next hop: an SMTP server that accepts everything at once and notes when it answered `250` (RFC 5321, 2920, 1870, 6152), or refuses
+//! everything for now while a scenario wants mail to stay queued.
 //! It stores nothing but the mark of each message.
 
 use super::book::AttemptId;
@@ -54,6 +55,9 @@ impl Dialogue {
         let verb = line.split(|byte| *byte == b' ').next().unwrap_or_default().to_ascii_uppercase();
         match verb.as_slice() {
             b"EHLO" => b"250-nexthop.test\r\n250-PIPELINING\r\n250-SIZE 52428800\r\n250 8BITMIME\r\n",
+            b"MAIL" if ledger.next_hop_refuses() => b"451 not now\r\n",
+            // Without a sender there are no recipients and no message.
+            b"RCPT" | b"DATA" if ledger.next_hop_refuses() => b"503 no sender\r\n",
             b"HELO" | b"MAIL" | b"RCPT" | b"RSET" | b"NOOP" | b"VRFY" => b"250 ok\r\n",
             b"DATA" => {
                 self.in_data = true;
@@ -134,6 +138,17 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refuses_for_now_when_told_so() {
+        let ledger = Ledger::new("run9");
+        let mut dialogue = Dialogue::default();
+        ledger.set_next_hop(false);
+        assert!(dialogue.handle(b"MAIL FROM:<>", &ledger).starts_with(b"451"));
+        assert!(dialogue.handle(b"DATA", &ledger).starts_with(b"503"));
+        ledger.set_next_hop(true);
+        assert!(dialogue.handle(b"MAIL FROM:<>", &ledger).starts_with(b"250"));
+    }
 
     #[test]
     fn recognises_its_own_marks_only() {

@@ -103,6 +103,7 @@ pub fn run(
         tolerate_until: Micros::default(),
         links_cut: [[false; 4]; 2],
         clocks_ahead: [0; 2],
+        flaps: Vec::new(),
         had_load: false,
         ledger_judged: false,
         tell,
@@ -153,9 +154,20 @@ struct Runner<'a> {
     tolerate_until: Micros,
     links_cut: [[bool; 4]; 2],
     clocks_ahead: [i64; 2],
+    flaps: Vec<Flap>,
     had_load: bool,
     ledger_judged: bool,
     tell: &'a mut dyn FnMut(&str),
+}
+
+/// A cable that is pulled and plugged again and again until `end`, then left plugged.
+struct Flap {
+    half: Duration,
+    next: Micros,
+    end: Micros,
+    cut: bool,
+    unit: usize,
+    port: usize,
 }
 
 impl Runner<'_> {
@@ -214,6 +226,7 @@ impl Runner<'_> {
                 let command = format!("diagnose system process kill {service} {signal}");
                 self.operate(step, *unit, &command, true)?;
             }
+            Action::NextHop(accepts) => self.pair.ledger.set_next_hop(*accepts),
             Action::Reboot(unit) => self.operate(step, *unit, "execute reboot", true)?,
             Action::Service(unit, start, service) => {
                 let verb = if *start { "start" } else { "stop" };
@@ -223,7 +236,8 @@ impl Runner<'_> {
             | Action::LinkRestore(..)
             | Action::LinkLoss(..)
             | Action::LinkDelay(..)
-            | Action::LinkOneway(..) => self.link(action)?,
+            | Action::LinkOneway(..)
+            | Action::LinkFlap(..) => self.link(action)?,
             Action::Disk(fault, unit, _) => {
                 self.pair.ledger.book().cut(self.last_action);
                 self.pair.drive(*unit, *fault)?;
@@ -260,6 +274,11 @@ impl Runner<'_> {
             }
             Action::LinkDelay(delay, unit, port) => {
                 self.pair.fault(unit, port, |faults| faults.delay = delay);
+            }
+            Action::LinkFlap(period, time, unit, port) => {
+                let now = Micros::now();
+                let end = now + time;
+                self.flaps.push(Flap { half: period / 2, next: now, end, cut: false, unit, port });
             }
             Action::LinkOneway(unit, port) => self.pair.fault(unit, port, |faults| faults.mute = true),
             _ => {}
@@ -369,6 +388,7 @@ impl Runner<'_> {
     fn tick(&mut self) -> Result<(), Stop> {
         let now = Micros::now();
         self.pair.notice_power_off()?;
+        self.flap(now)?;
         for (_, unit) in self.thaws.extract_if(.., |(due, _)| *due <= now) {
             self.pair.freeze(unit, false)?;
             self.tolerate_until = now + THAW_GRACE;
@@ -383,6 +403,24 @@ impl Runner<'_> {
             None => Ok(()),
             Some(why) => Err(always("never two units with promoted volumes", why)),
         }
+    }
+
+    fn flap(&mut self, now: Micros) -> Result<(), Stop> {
+        for index in (0..self.flaps.len()).rev() {
+            let flap = &mut self.flaps[index];
+            if now < flap.next {
+                continue;
+            }
+            let (unit, port) = (flap.unit, flap.port);
+            flap.next = now + flap.half;
+            flap.cut = !flap.cut && now < flap.end;
+            let cut = flap.cut;
+            if now >= flap.end {
+                self.flaps.swap_remove(index);
+            }
+            self.pair.link(unit, port, !cut)?;
+        }
+        Ok(())
     }
 
     fn last_checks(&mut self) -> Result<(), Stop> {
