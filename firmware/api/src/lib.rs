@@ -149,6 +149,9 @@ pub struct Status {
     pub vips: Vec<VipStatus>,
     /// Mail services.
     pub mail: MailStatus,
+    /// Checks that are configured, of this unit and of its peer.
+    #[serde(default)]
+    pub checks: Vec<CheckStatus>,
     /// Alarms in force, each one sentence that says what to do.
     pub alarms: Vec<String>,
     /// The last takeover on this unit.
@@ -217,6 +220,27 @@ pub struct MailStatus {
     pub imap: bool,
     /// Files in the queue (incoming, active, deferred, hold); 0 while not mounted.
     pub queued: u64,
+}
+
+/// One check of this unit or of its peer (`spec/ha.md` sections 2 and 4).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckStatus {
+    /// `local-ports`, `local-hd`, `local-mail`, `remote-smtp`, `remote-imap`, `remote-pop`, `remote-http`.
+    pub name: String,
+    /// `good`, `failed`, `hung`.
+    pub state: String,
+    /// It runs in the present mode.
+    pub runs: bool,
+    /// The last result in words; empty before the first.
+    pub last: String,
+    /// When it was, microseconds since boot; 0 = never.
+    pub last_us: u64,
+    /// When the next run begins, microseconds since boot; 0 = one is under way, or it does not run.
+    pub next_us: u64,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Failures in a row that make it fail.
+    pub retries: u8,
 }
 
 /// Phase times of one takeover, microseconds since boot; 0 = not reached.

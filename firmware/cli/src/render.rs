@@ -2,7 +2,7 @@
 //! Pure; every line is bounded by what the supervisor sends, and control characters never reach the terminal.
 
 use std::fmt::Write;
-use twinpost_api::{EventRecord, LinkStatus, PeerStatus, Reply, Status, Timeline};
+use twinpost_api::{CheckStatus, EventRecord, LinkStatus, PeerStatus, Reply, Status, Timeline};
 use twinpost_types::{DiskState, Replication, VolumeId, VolumeReport};
 
 /// Width of the first column, characters.
@@ -49,6 +49,9 @@ fn status_text(status: &Status) -> String {
     let yes = |up: bool| if up { "answers" } else { "does not answer" };
     let mail = &status.mail;
     line("Mail", &format!("SMTP {}, IMAP {}, {} in the queue", yes(mail.smtp), yes(mail.imap), mail.queued));
+    for check in &status.checks {
+        line("Check", &check_text(check, status.now_us));
+    }
     for service in &status.services {
         let restarts =
             if service.restarts == 1 { "1 restart" } else { &format!("{} restarts", service.restarts) };
@@ -116,6 +119,25 @@ fn safety(volumes: &[VolumeReport]) -> String {
         return format!("ONE COPY until the resynchronisation ends ({} to go)", kib(missing));
     }
     format!("ONE COPY: the units are not in sync ({} differ)", kib(missing))
+}
+
+fn check_text(check: &CheckStatus, now_us: u64) -> String {
+    let state = if check.state == "good" { check.state.clone() } else { check.state.to_uppercase() };
+    if !check.runs {
+        return format!("{} does not run in this mode", check.name);
+    }
+    let mut text = format!("{} {state}", check.name);
+    if check.failures > 0 {
+        text.push_str(&format!(", {} of {} failures in a row", check.failures, check.retries));
+    }
+    if check.last_us > 0 {
+        let ago = duration(now_us.saturating_sub(check.last_us));
+        text.push_str(&format!(", {ago} ago: {}", check.last));
+    }
+    match check.next_us {
+        0 => text + "; runs now",
+        at => text + &format!("; next in {}", duration(at.saturating_sub(now_us))),
+    }
 }
 
 fn link_text(link: &LinkStatus) -> String {

@@ -41,7 +41,14 @@ pub struct Executor {
     pub shared: Arc<Shared>,
     /// Runs while the queue volume is mounted.
     pub syncer: Mutex<Option<Syncer>>,
+    /// Held while Postfix is started or stopped, so that a restart after a failed check never comes in between.
+    pub mail_steps: tokio::sync::Mutex<()>,
+    /// Held while a check looks at the queue volume, which would keep it busy.
+    pub looking: tokio::sync::Mutex<()>,
 }
+
+/// A look at the queue volume ends within milliseconds on a volume that works.
+const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
 /// A failed step, in words for the log and as the decisions understand it.
 struct Failure {
@@ -86,6 +93,7 @@ impl Executor {
             Step::Mount => self.mount().await,
             Step::Unmount => self.unmount().await,
             Step::StartMail => {
+                let _alone = self.mail_steps.lock().await;
                 let settled = self.mail.start().await.map_err(failed)?;
                 if settled.marked > 0 {
                     let words = format!(
@@ -96,7 +104,10 @@ impl Executor {
                 }
                 Ok(())
             }
-            Step::StopMail => self.mail.stop().await.map_err(failed),
+            Step::StopMail => {
+                let _alone = self.mail_steps.lock().await;
+                self.mail.stop().await.map_err(failed)
+            }
             Step::ClaimVips => {
                 let lease = Arc::clone(&self.lease);
                 let vips = self.vips.clone();
@@ -178,6 +189,8 @@ impl Executor {
     }
 
     async fn unmount(&self) -> Result<(), Failure> {
+        // A look that hangs with the volume is not waited for: then the volume hangs as well.
+        let _quiet = tokio::time::timeout(LOOK_LIMIT, self.looking.lock()).await;
         drop(self.syncer.lock().unwrap_or_else(PoisonError::into_inner).take());
         let [queue, data] = VolumeId::ALL;
         let (first, second) =

@@ -6,6 +6,7 @@
 //!   outputs   heartbeat thread ─▶ steps, fence answers, notes, LED
 //!   steps     one at a time ─▶ storage, mail, net, init ─▶ StepDone
 //!   volumes   DRBD events ─▶ Volumes            fence   DRBD helper ─▶ FenceAsked
+//!   checks    ports, drives, own mail, peer's services ─▶ Checked
 //!   face      api socket                        minder  twice a second: proof of life, mail check, alarms
 //!   control   the other unit, hb-base-port+1, both ways
 //! heartbeat   SCHED_FIFO, no allocation         lease   SCHED_FIFO, refreshes the virtual IPs
@@ -21,6 +22,7 @@
 )]
 
 pub mod channel;
+mod checks;
 mod control;
 mod executor;
 mod face;

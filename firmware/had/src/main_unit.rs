@@ -1,6 +1,7 @@
 //! One unit as the tasks of the supervisor share it. Only holds; see `start` for how it is made.
 
 use crate::channel::Sender;
+use crate::checks::Board;
 use crate::executor::Executor;
 use crate::heartbeat::Input;
 use crate::shared::Shared;
@@ -31,6 +32,8 @@ pub struct Unit {
     pub executor: Executor,
     /// Open fence questions.
     pub fence_questions: Mutex<Vec<FenceQuestion>>,
+    /// Checks of this unit and of its peer.
+    pub checks: Board,
     /// Last mail check and queue count.
     pub mail: Mutex<(MailHealth, u64)>,
     /// µs from kernel start until ready for service; 0 = not yet.

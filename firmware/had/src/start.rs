@@ -8,7 +8,7 @@ use crate::main_unit::Unit;
 use crate::network::{endpoints, leased_vips, link_setup, service_setup, unit_id};
 use crate::provision::{self, chain};
 use crate::shared::Shared;
-use crate::{control, face, host, minder, room, tasks};
+use crate::{checks, control, face, host, minder, room, tasks};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -116,6 +116,8 @@ async fn unit(
         control: keys.as_ref().map(|keys| control::open(&config, keys, &shared)),
         shared: Arc::clone(&shared),
         syncer: Mutex::default(),
+        mail_steps: tokio::sync::Mutex::default(),
+        looking: tokio::sync::Mutex::default(),
     };
     let unit = Arc::new(Unit {
         board: board.as_ref().map_or_else(|| "unknown".to_string(), |board| board.id.clone()),
@@ -123,6 +125,7 @@ async fn unit(
         volumes: if ha_on { drbd.monitor() } else { tokio::sync::watch::channel(Default::default()).1 },
         fence_questions: Mutex::default(),
         mail: Mutex::default(),
+        checks: checks::Board::new(&config),
         ready_us: 0.into(),
         config,
         shared,
@@ -132,6 +135,7 @@ async fn unit(
     let _sink = if let Some(keys) = keys {
         let led = board.and_then(|board| board.led("status").map(str::to_string));
         tasks::start(&unit, outputs, led);
+        checks::start(&unit);
         let epoch = stored_epoch(&store, &unit.shared);
         let parts = HeartbeatParts { inbox, outbox, revision, pulse, epoch };
         if let Some(control) = &unit.executor.control {
@@ -326,7 +330,7 @@ fn settings(config: &Config, unit: UnitId, links: &[Option<LinkSetup>; LINKS]) -
         vips: config.vips().count(),
         third_party: config.gateway().is_some(),
         max_role_changes: ha.max_role_changes,
-        remote_heartbeat: false,
+        remote_heartbeat: ha.services.as_heartbeat,
     }
 }
 

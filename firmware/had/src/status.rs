@@ -36,6 +36,7 @@ pub async fn collect(unit: &Unit, mail: MailHealth, queued: u64) -> Status {
         dropped: dropped(unit, &view),
         memory_kib: (resident_kib("self"), resident_kib("1")),
         ready_us: unit.ready_us.load(std::sync::atomic::Ordering::Relaxed),
+        checks: unit.checks.status(),
         volumes: unit.volumes.borrow().to_vec(),
         ..Status::default()
     };

@@ -72,7 +72,7 @@ async fn take_outputs(
                     let _ = unit.notes.send(note);
                 }
                 // No remote service is configured in this release: none answers.
-                Output::AskRemote => tell(&unit, Input::Event(Event::RemoteAnswered(false))),
+                Output::AskRemote => drop(tokio::spawn(ask_remote(Arc::clone(&unit)))),
                 Output::AskGreeting => drop(tokio::spawn(ask_greeting(Arc::clone(&unit)))),
             }
         }
@@ -143,6 +143,12 @@ async fn ask_greeting(unit: Arc<Unit>) {
     let address = SocketAddr::V4(SocketAddrV4::new(vip.address.address(), SMTP));
     let greeting = greeting::greets(address, GREETING_WAIT).await;
     tell(&unit, Input::Greeting(greeting == Greeting::Ready));
+}
+
+/// Whether any service of the peer answers.
+async fn ask_remote(unit: Arc<Unit>) {
+    let answered = unit.checks.ask_remote().await;
+    tell(&unit, Input::Event(Event::RemoteAnswered(answered)));
 }
 
 fn tell(unit: &Unit, input: Input) {

@@ -185,6 +185,16 @@ impl Mail {
         dovecot.map(drop).map_err(|source| StopError { service: "dovecot", source })
     }
 
+    /// Stops Postfix and starts it again, after a check failed: without waiting for deliveries, which may be what hangs.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn restart(&self) -> Result<(), StartError> {
+        let init = |source| StartError::Init { service: "postfix", source };
+        init_client::stop("postfix").await.map_err(init)?;
+        init_client::start("postfix").await.map(drop).map_err(init)
+    }
+
     /// Whether both greet.
     pub async fn check(&self) -> MailHealth {
         let (smtp, imap) = tokio::join!(greets(SMTP, "220"), greets(IMAP, "* OK"));

@@ -16,11 +16,13 @@ mod control;
 mod drain;
 pub mod handover;
 pub mod init_client;
+pub mod look;
 pub mod render;
 mod settings;
 mod spool;
 mod stored;
 
 pub use control::{Mail, MailHealth, MailPaths, PrepareError, StartError, StopError};
+pub use look::QueueLook;
 pub use settings::{MailSettings, Mailbox, Relay};
 pub use stored::Settled;

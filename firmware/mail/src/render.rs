@@ -69,11 +69,14 @@ default_destination_concurrency_limit = 4
 minimal_backoff_time = 30s
 maximal_backoff_time = 600s
 
-# A greeting waits for nothing, and health checks are not punished.
+# A greeting waits for nothing. Health checks are neither counted nor punished: no client is limited, so nobody counts (anvil).
 smtpd_peername_lookup = no
 smtpd_client_connection_count_limit = 0
 smtpd_client_connection_rate_limit = 0
 smtpd_client_message_rate_limit = 0
+smtpd_client_recipient_rate_limit = 0
+smtpd_client_new_tls_session_rate_limit = 0
+smtpd_client_auth_rate_limit = 0
 smtpd_banner = $myhostname ESMTP
 smtputf8_enable = no
 biff = no
@@ -256,6 +259,17 @@ mod tests {
                 "{name}: TWINPOST_BLESS=1 records it anew"
             );
         }
+    }
+
+    #[test]
+    fn nothing_punishes_a_health_check() {
+        let main = main_cf(&settings());
+        let limits: Vec<_> =
+            main.lines().filter(|l| l.starts_with("smtpd_client_") && l.contains("_limit = ")).collect();
+        assert_eq!(limits.len(), 6, "all limits that anvil keeps, postconf(5)");
+        assert!(limits.iter().all(|limit| limit.ends_with(" = 0")), "{limits:?}");
+        // Its greeting takes six seconds.
+        assert!(!main.contains("postscreen") && !master_cf().contains("postscreen"));
     }
 
     #[test]

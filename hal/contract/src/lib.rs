@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use core::time::Duration;
-use twinpost_hal::{Drive, ErrorKind, HardwareError, Led, Pattern, Port, Watchdog};
+use twinpost_hal::{Drive, ErrorKind, HardwareError, Health, Led, Pattern, Port, Watchdog};
 
 /// What the world shall be for the next check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum World {
     Unplugged,
     /// The device is gone.
     Gone,
+    /// The device is there and refuses its work.
+    Broken,
 }
 
 /// A port follows its cable and says `Absent` when it is gone.
@@ -38,17 +40,29 @@ pub fn port<P: Port>(port: &P, mut world: impl FnMut(World)) {
     assert_eq!(port.name(), name, "the name never changes");
 }
 
-/// A drive tells its identity; a pulled one is not present and `Absent`.
+/// A drive tells its identity and can be exercised again and again; a broken one refuses, and is mended by what comes after; a
+/// pulled one is not present and `Absent`.
 ///
 /// # Panics
 /// On a broken promise.
-pub fn drive<D: Drive>(drive: &D, mut world: impl FnMut(World)) {
+pub fn drive<D: Drive>(drive: &mut D, mut world: impl FnMut(World)) {
     world(World::Plugged);
     assert!(drive.present().expect("presence can be asked"));
     let identity = drive.identity().expect("a drive that is there has an identity");
     assert!(identity.bytes > 0, "size");
     assert_eq!(drive.identity().expect("again"), identity, "identity does not change");
+    for _ in 0..3 {
+        drive.exercise().expect("a drive that works reads what was written");
+    }
+    assert_ne!(drive.health().expect("a drive that is there can be asked"), Health::Failing, "a new drive");
+    world(World::Broken);
+    assert!(drive.present().expect("a broken drive is there"));
+    assert_kind(drive.exercise(), ErrorKind::Failed);
+    world(World::Plugged);
+    drive.exercise().expect("works again");
     world(World::Gone);
+    assert_kind(drive.exercise(), ErrorKind::Absent);
+    assert_kind(drive.health(), ErrorKind::Absent);
     assert!(!drive.present().expect("a pulled drive is not an error"));
     assert_kind(drive.identity(), ErrorKind::Absent);
     world(World::Plugged);

@@ -45,6 +45,24 @@ pub enum LinuxError {
         /// The device.
         path: PathBuf,
     },
+    /// The drive gave back something else than was written.
+    #[error("{} does not keep what is written to it", path.display())]
+    Forgets {
+        /// Which.
+        path: PathBuf,
+    },
+    /// No block of the drive is reserved for tests.
+    #[error("no block of {label} is reserved for tests")]
+    NoReserve {
+        /// Which drive.
+        label: String,
+    },
+    /// The drive is not there.
+    #[error("{label} is not there")]
+    Pulled {
+        /// Which drive.
+        label: String,
+    },
     /// No device fits the name.
     #[error("no device fits {pattern:?} in {}", path.display())]
     NotFound {
@@ -62,9 +80,9 @@ impl HardwareError for LinuxError {
                 Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => ErrorKind::Absent,
                 _ => ErrorKind::Failed,
             },
-            Self::Nonsense { .. } => ErrorKind::Nonsense,
-            Self::NoBlink { .. } | Self::NotArmed { .. } => ErrorKind::Unsupported,
-            Self::NotFound { .. } => ErrorKind::Absent,
+            Self::Nonsense { .. } | Self::Forgets { .. } => ErrorKind::Nonsense,
+            Self::NoBlink { .. } | Self::NotArmed { .. } | Self::NoReserve { .. } => ErrorKind::Unsupported,
+            Self::NotFound { .. } | Self::Pulled { .. } => ErrorKind::Absent,
         }
     }
 }

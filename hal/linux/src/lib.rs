@@ -4,10 +4,14 @@
 //! Every implementation takes its folders from [`Roots`], so that the contract suite runs on a fake tree.
 //! `unsafe`: one place, the watchdog's ioctl (`watchdog.rs`), which rustix does not offer.
 
+#![allow(clippy::disallowed_methods, reason = "an IO crate: it runs smartctl and waits for it")]
+
 mod drive;
 mod error;
 mod led;
 mod port;
+mod reserve;
+mod smart;
 mod watchdog;
 
 pub use drive::SysfsDrive;

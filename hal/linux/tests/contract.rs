@@ -1,7 +1,7 @@
 //! The Linux implementations pass the contract suite on a fake sysfs tree.
 use std::fs;
 use std::path::Path;
-use twinpost_hal::{ErrorKind, HardwareError as _, Led as _, Pattern};
+use twinpost_hal::{Drive as _, ErrorKind, HardwareError as _, Led as _, Pattern};
 use twinpost_hal_contract::{self as contract, World};
 use twinpost_hal_linux::{DeviceWatchdog, Roots, SysfsDrive, SysfsLed, SysfsPort};
 
@@ -28,17 +28,57 @@ fn port() {
     });
 }
 
+/// A scratch folder on a real file system: `/tmp` may be in memory, where `O_DIRECT` means nothing.
+fn on_disk() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("scratch folder")
+}
+
 #[test]
 fn drive() {
-    let root = tempfile::tempdir().expect("scratch folder");
-    let drive = SysfsDrive::new(&Roots::below(root.path()), "bay 1", "vda");
-    contract::drive(&drive, |world| {
+    let root = on_disk();
+    let reserve = root.path().join("log/drive-check");
+    let mut drive = SysfsDrive::new(&Roots::below(root.path()), "bay 1", "vda").with_reserve(&reserve);
+    contract::drive(&mut drive, |world| {
         let _ = fs::remove_dir_all(root.path().join("sys"));
+        let _ = fs::remove_dir_all(root.path().join("log"));
+        put(root.path(), "log/other", "");
+        if world == World::Broken {
+            // A folder in its place: opening it for writing fails as a read-only file system does.
+            fs::create_dir(&reserve).expect("makes the folder");
+        }
         if world != World::Gone {
             put(root.path(), "sys/class/block/vda/size", "2048\n");
             put(root.path(), "sys/class/block/vda/serial", "S1\n");
         }
     });
+    drive.exercise().expect("plugged at the end");
+    assert_eq!(fs::metadata(&reserve).expect("made").len(), 4096, "one block and no more");
+}
+
+#[test]
+fn a_drive_without_a_reserved_block_cannot_be_exercised() {
+    let root = on_disk();
+    put(root.path(), "sys/class/block/vda/size", "2048\n");
+    let mut drive = SysfsDrive::new(&Roots::below(root.path()), "bay 1", "vda");
+    assert_eq!(drive.exercise().expect_err("nothing reserved").kind(), ErrorKind::Unsupported);
+}
+
+#[test]
+fn a_partition_leads_to_its_drive() {
+    let root = on_disk();
+    let roots = Roots::below(root.path());
+    put(root.path(), "sys/devices/pci/block/vda/vda7/partition", "7\n");
+    put(root.path(), "sys/devices/pci/block/vda/size", "2048\n");
+    fs::create_dir_all(root.path().join("sys/class/block")).expect("makes the folder");
+    for (name, target) in [("vda", "pci/block/vda"), ("vda7", "pci/block/vda/vda7")] {
+        let link = root.path().join("sys/class/block").join(name);
+        std::os::unix::fs::symlink(root.path().join("sys/devices").join(target), link).expect("links");
+    }
+    for name in ["vda7", "vda"] {
+        let drive = SysfsDrive::of_partition(&roots, name).expect("found");
+        assert_eq!((drive.label(), drive.present().expect("asked")), ("vda", true), "{name}");
+    }
+    assert_eq!(SysfsDrive::of_partition(&roots, "vda8").expect_err("none").kind(), ErrorKind::Absent);
 }
 
 /// A regular file keeps what was written, so the trigger file is put back to what the kernel would show.

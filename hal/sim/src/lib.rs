@@ -15,7 +15,7 @@ pub use watchdog::{SimWatchdog, SimWatchdogState};
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use twinpost_hal::{Drive, ErrorKind, HardwareError, Identity, Led, Pattern, Port};
+use twinpost_hal::{Drive, ErrorKind, HardwareError, Health, Identity, Led, Pattern, Port};
 
 /// A simulated failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,24 +76,36 @@ impl Port for SimPort {
     }
 }
 
-/// A simulated drive; `None` = pulled.
+/// State of a simulated drive.
+#[derive(Clone, Debug, Default)]
+pub struct SimDriveState {
+    /// What is in the bay; `None` = pulled.
+    pub medium: Option<Identity>,
+    /// Reads and writes fail.
+    pub broken: bool,
+    /// What it says of its health.
+    pub health: Health,
+}
+
+/// A simulated drive. One that hangs is played by not calling it: a call always comes back.
 #[derive(Clone, Debug)]
 pub struct SimDrive {
     label: String,
-    medium: Rc<RefCell<Option<Identity>>>,
+    state: Rc<RefCell<SimDriveState>>,
 }
 
 impl SimDrive {
     /// A drive bay with `medium` in it.
     #[must_use]
     pub fn new(label: &str, medium: Identity) -> Self {
-        Self { label: label.to_owned(), medium: Rc::new(RefCell::new(Some(medium))) }
+        let state = SimDriveState { medium: Some(medium), ..SimDriveState::default() };
+        Self { label: label.to_owned(), state: Rc::new(RefCell::new(state)) }
     }
 
-    /// What is in the bay, shared with the drive.
+    /// Its state, shared with the drive.
     #[must_use]
-    pub fn medium(&self) -> Rc<RefCell<Option<Identity>>> {
-        Rc::clone(&self.medium)
+    pub fn state(&self) -> Rc<RefCell<SimDriveState>> {
+        Rc::clone(&self.state)
     }
 }
 
@@ -105,11 +117,21 @@ impl Drive for SimDrive {
     }
 
     fn present(&self) -> Result<bool, SimError> {
-        Ok(self.medium.borrow().is_some())
+        Ok(self.state.borrow().medium.is_some())
     }
 
     fn identity(&self) -> Result<Identity, SimError> {
-        self.medium.borrow().clone().ok_or(SimError(ErrorKind::Absent))
+        self.state.borrow().medium.clone().ok_or(SimError(ErrorKind::Absent))
+    }
+
+    fn exercise(&mut self) -> Result<(), SimError> {
+        self.identity()?;
+        if self.state.borrow().broken { Err(SimError(ErrorKind::Failed)) } else { Ok(()) }
+    }
+
+    fn health(&mut self) -> Result<Health, SimError> {
+        self.identity()?;
+        Ok(self.state.borrow().health)
     }
 }
 

@@ -17,10 +17,12 @@ fn port() {
 #[test]
 fn drive() {
     let identity = Identity { model: "SIM".into(), serial: "1".into(), bytes: 1 << 30 };
-    let drive = SimDrive::new("bay 1", identity.clone());
-    let medium = drive.medium();
-    contract::drive(&drive, |world| {
-        *medium.borrow_mut() = (world != World::Gone).then(|| identity.clone());
+    let mut drive = SimDrive::new("bay 1", identity.clone());
+    let state = drive.state();
+    contract::drive(&mut drive, |world| {
+        let mut state = state.borrow_mut();
+        state.medium = (world != World::Gone).then(|| identity.clone());
+        state.broken = world == World::Broken;
     });
 }
 

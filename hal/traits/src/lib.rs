@@ -59,6 +59,18 @@ pub struct Identity {
     pub bytes: u64,
 }
 
+/// What a drive's own watch over itself says (SMART).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    /// It watches itself and finds nothing.
+    Well,
+    /// It expects to fail.
+    Failing,
+    /// It does not watch itself, cannot be asked, or did not answer in time: no sign of a failure.
+    #[default]
+    Unknown,
+}
+
 /// A drive.
 pub trait Drive {
     /// Error of the implementation.
@@ -78,6 +90,20 @@ pub trait Drive {
     /// # Errors
     /// `Absent` when the drive is not there, `Nonsense` or `Failed` otherwise.
     fn identity(&self) -> Result<Identity, Self::Error>;
+
+    /// Writes a block that is reserved for this on the drive and reads it back, past all caches of the kernel. Takes as long as
+    /// the drive takes: on a drive that hangs it does not come back, so it wants a thread of its own.
+    ///
+    /// # Errors
+    /// `Absent` when the drive is not there, `Unsupported` when no block is reserved on it, `Nonsense` when something else was
+    /// read than was written, `Failed` when the drive refuses (also when its file system became read-only).
+    fn exercise(&mut self) -> Result<(), Self::Error>;
+
+    /// What the drive says of its own health. Comes back within half a minute; a drive that hangs or knows nothing is `Unknown`.
+    ///
+    /// # Errors
+    /// `Absent` when the drive is not there.
+    fn health(&mut self) -> Result<Health, Self::Error>;
 }
 
 /// What an LED shows. The status LED shows the effective mode: PRIMARY and CONFIG-PRIMARY [`On`](Pattern::On),
