@@ -40,7 +40,7 @@ enum Work {
     Ports(Ports),
     Drives(Drives),
     Mail(Box<OwnMail>),
-    Remote(Remote),
+    Remote(Box<Remote>),
 }
 
 /// One check as status views show it.
@@ -105,7 +105,7 @@ pub fn start(unit: &Arc<Unit>) {
     }
     all.push((Check::LocalMail, mail::RULES, Work::Mail(Box::new(OwnMail::new(&unit.config)))));
     for remote in &unit.checks.remotes {
-        all.push((remote.check(), remote.rules(), Work::Remote(remote.clone())));
+        all.push((remote.check(), remote.rules(), Work::Remote(Box::new(remote.clone()))));
     }
     for (index, (check, rules, work)) in all.into_iter().enumerate() {
         let schedule = Schedule::new(rules, Instant(now_us()));
