@@ -94,7 +94,7 @@ mod tests {
             let text = twinpost(unit, Some(Duration::from_millis(10)));
             let config =
                 twinpost_config::parse(&text, &PORTS).unwrap_or_else(|error| panic!("{error}\n{text}"));
-            assert_eq!(config.vips().next().unwrap().address.address(), VIP);
+            assert_eq!(config.vips().next().unwrap().address, VIP);
             assert_eq!(config.gateway(), Some(CLIENT));
             assert_eq!(config.hb_interval(), Duration::from_millis(10));
         }

@@ -91,7 +91,7 @@ mod tests {
             let text = script(index, &settings);
             let config =
                 twinpost_config::parse(&text, &ports).unwrap_or_else(|error| panic!("{error}\n{text}"));
-            assert_eq!(config.vips().next().unwrap().address.address(), VIP);
+            assert_eq!(config.vips().next().unwrap().address, VIP);
             assert_eq!(config.gateway(), Some(CLIENT));
         }
     }

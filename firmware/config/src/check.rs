@@ -1,13 +1,12 @@
-//! Checks the settings against each other once a whole script is read: addresses and subnets, virtual IPs, heartbeat links,
-//! intervals, the factory password. Each finding names the variable to change.
+//! Checks the settings against each other once a whole script is read: addresses and subnets, heartbeat links, intervals, the
+//! factory password; virtual IPs in `virtual_ips`. Each finding names the variable to change.
 
 use crate::cursor::Cursor;
 use crate::error::{Problem, ScriptError};
-use crate::ha_ports::carried;
 use crate::model::{Config, Domain, Heartbeat, INTERVAL_FAST_MAX};
-use crate::value::{Host, Ipv4Net, PortName};
-use std::net::Ipv4Addr;
-use twinpost_types::{ConfiguredMode, LinkId, VIPS_MAX};
+use crate::value::Host;
+use crate::virtual_ips;
+use twinpost_types::{ConfiguredMode, LinkId};
 
 /// Heartbeats that must fit into one threshold: three missed intervals are silence (`spec/ha.md` section 5).
 const INTERVALS_A_THRESHOLD_MIN: u32 = 3;
@@ -25,7 +24,7 @@ pub(crate) struct Conflict {
 pub(crate) fn check(config: &Config) -> Result<(), Conflict> {
     addresses(config)?;
     route(config)?;
-    virtual_ips(config)?;
+    virtual_ips::check(config)?;
     relays(config)?;
     intervals(config)?;
     links(config)?;
@@ -34,7 +33,7 @@ pub(crate) fn check(config: &Config) -> Result<(), Conflict> {
 }
 
 impl Conflict {
-    fn new(variable: &'static str, entry: &str, why: String, allowed: impl Into<String>) -> Self {
+    pub(crate) fn new(variable: &'static str, entry: &str, why: String, allowed: impl Into<String>) -> Self {
         Self { variable, entry: entry.into(), why, allowed: allowed.into() }
     }
 
@@ -47,11 +46,19 @@ impl Conflict {
 }
 
 fn addresses(config: &Config) -> Result<(), Conflict> {
+    let each = "a subnet of its own for each port";
     let all: Vec<_> = config.interfaces().collect();
     for (index, (port, net)) in all.iter().enumerate() {
         if let Some((other, taken)) = all[..index].iter().find(|(_, other)| other.overlaps(*net)) {
             let why = format!("{net} of {port} overlaps {taken} of {other}");
-            return Err(Conflict::new("ip", port.as_str(), why, "a subnet of its own for each port"));
+            return Err(Conflict::new("ip", port.as_str(), why, each));
+        }
+    }
+    let all: Vec<_> = config.interfaces6().collect();
+    for (index, (port, net)) in all.iter().enumerate() {
+        if let Some((other, taken)) = all[..index].iter().find(|(_, other)| other.overlaps(*net)) {
+            let why = format!("{net} of {port} overlaps {taken} of {other}");
+            return Err(Conflict::new("ip6", port.as_str(), why, each));
         }
     }
     Ok(())
@@ -74,65 +81,12 @@ fn route(config: &Config) -> Result<(), Conflict> {
     }
 }
 
-fn virtual_ips(config: &Config) -> Result<(), Conflict> {
-    let mut seen: Vec<(&PortName, Ipv4Addr)> = Vec::new();
-    for name in &config.ports {
-        let Some(port) = config.ha.ports.get(name) else { continue };
-        let at = |why: String, allowed: String| Conflict::new("virtual-ip", name.as_str(), why, allowed);
-        if port.action == crate::PortAction::Use && port.virtual_ip.is_none() {
-            return Err(at(
-                format!("{name} uses a virtual IP but none is set"),
-                "an address of the port's subnet".into(),
-            ));
-        }
-        let Some(vip) = port.virtual_ip else { continue };
-        if carried(port).is_some() {
-            in_subnet(config, name, vip)?;
-        }
-        let own = config.interfaces().find(|(_, net)| net.address() == vip.address()).map(|(port, _)| port);
-        let twice = seen.iter().find(|(_, address)| *address == vip.address()).map(|(port, _)| *port);
-        if let Some(other) = own.or(twice) {
-            return Err(at(
-                format!("{} is already used on {other}", vip.address()),
-                "an address that is used once".into(),
-            ));
-        }
-        if config.gateway == Some(vip.address()) {
-            return Err(at(
-                format!("{} is the default gateway", vip.address()),
-                "an address that is used once".into(),
-            ));
-        }
-        seen.push((name, vip.address()));
-    }
-    if config.vips().count() > VIPS_MAX {
-        let why = format!("{} virtual IPs", config.vips().count());
-        return Err(Conflict::new("virtual-ip", "", why, format!("at most {VIPS_MAX}")));
-    }
-    Ok(())
-}
-
-fn in_subnet(config: &Config, name: &PortName, vip: Ipv4Net) -> Result<(), Conflict> {
-    let at = |why: String, allowed: String| Err(Conflict::new("virtual-ip", name.as_str(), why, allowed));
-    match config.interfaces.get(name) {
-        None => at(
-            format!("{name} has no address of its own"),
-            format!("an address for {name} in config system interface first"),
-        ),
-        Some(own) if !own.is_host(vip.address()) || own.prefix() != vip.prefix() => {
-            let subnet = format!("{}/{}", own.network(), own.prefix());
-            at(format!("{vip} is not in the subnet of {name}"), format!("a host of {subnet}"))
-        }
-        Some(_) => Ok(()),
-    }
-}
-
 /// A next hop that is this unit itself would send mail round in circles.
 fn relays(config: &Config) -> Result<(), Conflict> {
     for (name, domain) in &config.domains {
         let Domain::Relay { host: Host::Address(host), .. } = domain else { continue };
         let own = config.interfaces().any(|(_, net)| net.address() == *host);
-        if own || config.vips().any(|vip| vip.address.address() == *host) {
+        if own || config.vips().any(|vip| vip.address == *host) {
             let why = format!("{host} is this appliance itself: mail would go round in circles");
             return Err(Conflict::new("relay-host", name.as_str(), why, "the next mail server"));
         }

@@ -126,6 +126,9 @@ impl<'a> Cursor<'a> {
 const ALSO: &[(&str, &str)] = &[
     ("virtual-ip", "action"),
     ("virtual-ip", "failover"),
+    ("virtual-ip6", "action"),
+    ("virtual-ip6", "failover"),
+    ("action", "failover"),
     ("heartbeat-1-interface", "heartbeat-status"),
     ("heartbeat-2-interface", "heartbeat-status"),
     ("heartbeat-1-interface", "mode"),

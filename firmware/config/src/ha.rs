@@ -108,7 +108,7 @@ const VARIABLES: &[Variable<Ha>] = &[
     link_peer::<1>("heartbeat-2-peer"),
     Variable {
         name: "failover",
-        allowed: "<port> {ignore | add <address/prefix>}, port: one of {ports}",
+        allowed: ha_ports::FAILOVER,
         set: ha_ports::failover,
         reset: |ha, default| ha.ports.clone_from(&default.ports),
         show: |_| Shown::Never,
@@ -281,7 +281,7 @@ fn link_text(
 }
 
 /// The first name of a value: the canonical one.
-fn name_of<V: PartialEq>(names: &[(&str, V)], value: V) -> Shown {
+pub(crate) fn name_of<V: PartialEq>(names: &[(&str, V)], value: V) -> Shown {
     let name = names.iter().find(|(_, v)| *v == value).map(|(name, _)| *name);
     Shown::Set(name.unwrap_or_default().into())
 }

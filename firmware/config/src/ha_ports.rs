@@ -3,11 +3,12 @@
 
 use crate::cursor::{Cursor, Line};
 use crate::error::{Problem, ScriptError};
+use crate::ha::name_of;
 use crate::later;
 use crate::model::{Config, Ha, HaPort, LinkSettings, PortAction};
 use crate::printer::Printer;
-use crate::value::{Ipv4Net, PortName};
-use crate::variable::{Bad, Fields, Shown, Values, Variable, block, table};
+use crate::value::PortName;
+use crate::variable::{Bad, Fields, NO_IPV6, Shown, Values, Variable, block, table};
 use std::net::Ipv4Addr;
 use twinpost_types::LINKS;
 
@@ -20,21 +21,29 @@ struct PortView {
     peer: Option<Ipv4Addr>,
 }
 
+/// What `failover` takes.
+pub(crate) const FAILOVER: &str =
+    "<port> {ignore | set <address/prefix> | add <address/prefix> | bridge}, port: one of {ports}";
+
+/// Names of the actions; those behind the first two are the words of `failover`.
+const ACTIONS: &[(&str, PortAction)] = &[
+    ("ignore-vip", PortAction::Ignore),
+    ("use-vip", PortAction::Add),
+    ("set", PortAction::Set),
+    ("bridge", PortAction::Bridge),
+    ("ignore", PortAction::Ignore),
+    ("add", PortAction::Add),
+];
+
 const FIELDS: Fields<PortView> = Fields { variables: VARIABLES, later: later::HA_PORT };
 
 const VARIABLES: &[Variable<PortView>] = &[
     Variable {
         name: "action",
-        allowed: "ignore-vip, use-vip",
-        set: |view, values| {
-            let names = [("ignore-vip", PortAction::Ignore), ("use-vip", PortAction::Use)];
-            values.choice(&names).map(|action| view.port.action = action)
-        },
+        allowed: "ignore-vip, use-vip, set, bridge",
+        set: |view, values| values.choice(ACTIONS).map(|action| view.port.action = action),
         reset: |view, _| view.port.action = PortAction::Ignore,
-        show: |view| match view.port.action {
-            PortAction::Ignore => Shown::Set("ignore-vip".into()),
-            PortAction::Use => Shown::Set("use-vip".into()),
-        },
+        show: |view| name_of(ACTIONS, view.port.action),
     },
     Variable {
         name: "virtual-ip",
@@ -42,6 +51,13 @@ const VARIABLES: &[Variable<PortView>] = &[
         set: |view, values| values.network_or_none().map(|net| view.port.virtual_ip = net),
         reset: |view, _| view.port.virtual_ip = None,
         show: |view| Shown::Set(view.port.virtual_ip.map_or("0.0.0.0/0".into(), |net| net.to_string())),
+    },
+    Variable {
+        name: "virtual-ip6",
+        allowed: "an IPv6 address of a host with prefix, such as 2001:db8::10/64, or ::/0 for none",
+        set: |view, values| values.network6_or_none().map(|net| view.port.virtual_ip6 = net),
+        reset: |view, _| view.port.virtual_ip6 = None,
+        show: |view| Shown::Set(view.port.virtual_ip6.map_or(NO_IPV6.into(), |net| net.to_string())),
     },
     Variable {
         name: "heartbeat-status",
@@ -117,15 +133,25 @@ pub(crate) fn failover(ha: &mut Ha, values: &Values<'_>) -> Result<(), Bad> {
     };
     let rest = part(2..values.words.len());
     let port = part(0..1).port()?;
+    let action = part(1..2).choice(&ACTIONS[2..])?;
     let monitor = ha.ports.get(&port).is_some_and(|port| port.monitor);
-    match part(1..2).one()? {
-        "ignore" if rest.words.is_empty() => put(ha, port, HaPort { monitor, ..HaPort::default() }),
-        "add" => {
-            put(ha, port, HaPort { action: PortAction::Use, virtual_ip: Some(rest.network()?), monitor })
-        }
-        "set" | "bridge" => return Err(Bad::NotAvailable("<port> {ignore | add <address/prefix>}".into())),
-        _ => return Err(Bad::Refused),
+    if !action.carries() {
+        let bare = rest.words.is_empty();
+        return if bare {
+            put(ha, port, HaPort { action, monitor, ..HaPort::default() });
+            Ok(())
+        } else {
+            Err(Bad::Refused)
+        };
     }
+    // An address of the other kind that was set for the same action stays: a port may have both.
+    let before = ha.ports.get(&port).filter(|before| before.action == action);
+    let mut set = HaPort { action, monitor, ..before.cloned().unwrap_or_default() };
+    match rest.parsed() {
+        Ok(net) => set.virtual_ip6 = Some(net),
+        Err(_) => set.virtual_ip = Some(rest.network()?),
+    }
+    put(ha, port, set);
     Ok(())
 }
 
@@ -164,9 +190,4 @@ fn put(ha: &mut Ha, name: PortName, port: HaPort) {
     } else {
         ha.ports.insert(name, port);
     }
-}
-
-/// True for a virtual IP that is carried.
-pub(crate) fn carried(port: &HaPort) -> Option<Ipv4Net> {
-    port.virtual_ip.filter(|_| port.action == PortAction::Use)
 }

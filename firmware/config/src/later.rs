@@ -7,11 +7,10 @@
 
 use crate::cursor::Line;
 use crate::error::{Problem, ScriptError};
-use crate::variable::{Bad, Later, Values, number};
+use crate::variable::{Bad, Later, NO_IPV6, Values, number};
 use std::net::Ipv6Addr;
 
 const SWITCH: &str = "enable, disable";
-const NONE_IPV6: &str = "::/0";
 
 /// Of `config system ha`.
 pub(crate) const HA: &[Later] = &[
@@ -19,14 +18,14 @@ pub(crate) const HA: &[Later] = &[
         name: "heartbeat-1-ip6",
         allowed: "an IPv6 address with prefix",
         check: ipv6_prefix,
-        default: &[NONE_IPV6],
+        default: &[NO_IPV6],
     },
     Later { name: "heartbeat-1-peer6", allowed: "an IPv6 address", check: ipv6, default: &["::"] },
     Later {
         name: "heartbeat-2-ip6",
         allowed: "an IPv6 address with prefix",
         check: ipv6_prefix,
-        default: &[NONE_IPV6],
+        default: &[NO_IPV6],
     },
     Later { name: "heartbeat-2-peer6", allowed: "an IPv6 address", check: ipv6, default: &["::"] },
     Later { name: "mail-data-sync", allowed: SWITCH, check: switch, default: &["enable"] },
@@ -45,15 +44,8 @@ pub(crate) const HA: &[Later] = &[
 ];
 
 /// Of `config interface` / `edit <port>`.
-pub(crate) const HA_PORT: &[Later] = &[
-    Later { name: "peer-ip6", allowed: "an IPv6 address", check: ipv6, default: &["::"] },
-    Later {
-        name: "virtual-ip6",
-        allowed: "an IPv6 address with prefix",
-        check: ipv6_prefix,
-        default: &[NONE_IPV6],
-    },
-];
+pub(crate) const HA_PORT: &[Later] =
+    &[Later { name: "peer-ip6", allowed: "an IPv6 address", check: ipv6, default: &["::"] }];
 
 /// `config member`: the list of a config-only group.
 pub(crate) fn member(line: &Line) -> ScriptError {

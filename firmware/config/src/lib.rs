@@ -33,6 +33,7 @@ mod service;
 mod system;
 mod value;
 mod variable;
+mod virtual_ips;
 mod words;
 
 pub use error::{Problem, ScriptError};
@@ -42,4 +43,4 @@ pub use model::{
 };
 pub use script::{apply, parse, parse_bytes, print, print_full, synchronised_checksum};
 pub use service::{LocalRules, LocalService, RemoteKind, RemoteService, Services};
-pub use value::{DomainName, Host, HostName, Ipv4Net, Password, PortName, UserName, ValueError};
+pub use value::{DomainName, Host, HostName, Ipv4Net, Ipv6Net, Password, PortName, UserName, ValueError};

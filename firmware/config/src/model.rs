@@ -2,9 +2,9 @@
 //! links, virtual IPs, service port). No syntax here; a `Config` changes only by a script (module `script`).
 
 use crate::service::Services;
-use crate::value::{DomainName, Host, HostName, Ipv4Net, Password, PortName, UserName};
+use crate::value::{DomainName, Host, HostName, Ipv4Net, Ipv6Net, Password, PortName, UserName};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 use twinpost_types::{ConfiguredMode, LINKS, LinkId, OnFailure, RebootAction};
 
@@ -37,6 +37,7 @@ pub struct Config {
     pub(crate) ports: Vec<PortName>,
     pub(crate) host_name: HostName,
     pub(crate) interfaces: BTreeMap<PortName, Ipv4Net>,
+    pub(crate) interfaces6: BTreeMap<PortName, Ipv6Net>,
     pub(crate) gateway: Option<Ipv4Addr>,
     pub(crate) dns: Dns,
     pub(crate) domains: BTreeMap<DomainName, Domain>,
@@ -114,22 +115,51 @@ pub struct LinkSettings {
 /// HA settings of one port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HaPort {
-    /// What a PRIMARY does with the virtual IP.
+    /// What a PRIMARY does with the virtual IPs.
     pub action: PortAction,
-    /// The virtual IP; kept although the action is `ignore-vip`.
+    /// The virtual IP; kept although the action does not carry it.
     pub virtual_ip: Option<Ipv4Net>,
+    /// The IPv6 one, likewise.
+    pub virtual_ip6: Option<Ipv6Net>,
     /// Watched by local-ports although it carries no virtual IP (`port-monitor`).
     pub monitor: bool,
 }
 
-/// What a PRIMARY does with the virtual IP of a port.
+impl HaPort {
+    /// The virtual IPs of the port of this name, IPv4 first, also those that its action does not carry.
+    pub(crate) fn virtual_ips(&self, port: &PortName) -> impl Iterator<Item = Vip> {
+        let vip = |address, prefix| Vip {
+            port: port.clone(),
+            address,
+            prefix,
+            replaces: self.action == PortAction::Set,
+        };
+        let ipv4 = self.virtual_ip.map(|net| vip(IpAddr::V4(net.address()), net.prefix()));
+        let ipv6 = self.virtual_ip6.map(|net| vip(IpAddr::V6(net.address()), net.prefix()));
+        ipv4.into_iter().chain(ipv6)
+    }
+}
+
+/// What a PRIMARY does with a port and its virtual IPs (`spec/ha.md` section 6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PortAction {
     /// Nothing (`ignore-vip`).
     #[default]
     Ignore,
-    /// Adds it beside the port's own address (`use-vip`, `add`).
-    Use,
+    /// Adds them beside the port's own addresses (`use-vip`, `add`).
+    Add,
+    /// Puts them in place of the port's own addresses (`set`).
+    Set,
+    /// The port joins the bridge (`bridge`).
+    Bridge,
+}
+
+impl PortAction {
+    /// True for the actions that carry virtual IPs.
+    #[must_use]
+    pub fn carries(self) -> bool {
+        matches!(self, Self::Add | Self::Set)
+    }
 }
 
 /// One effective heartbeat link.
@@ -148,8 +178,18 @@ pub struct Heartbeat {
 pub struct Vip {
     /// Port.
     pub port: PortName,
-    /// Address with the prefix length of its subnet.
-    pub address: Ipv4Net,
+    /// Address.
+    pub address: IpAddr,
+    /// Prefix length of its subnet.
+    pub prefix: u8,
+    /// True when it replaces the port's own address of its kind, false when it is added beside it.
+    pub replaces: bool,
+}
+
+impl std::fmt::Display for Vip {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
 }
 
 impl Config {
@@ -160,6 +200,7 @@ impl Config {
             ports: ports.iter().map(|p| PortName((*p).into())).collect(),
             host_name: "twinpost".parse().expect("a constant that the tests parse"),
             interfaces: BTreeMap::new(),
+            interfaces6: BTreeMap::new(),
             gateway: None,
             dns: Dns::default(),
             domains: BTreeMap::new(),
@@ -188,6 +229,17 @@ impl Config {
     /// All own addresses in front-panel order. Those of heartbeat links are in [`Config::heartbeat`].
     pub fn interfaces(&self) -> impl Iterator<Item = (&PortName, Ipv4Net)> {
         self.ports.iter().filter_map(|port| self.interfaces.get(port).map(|net| (port, *net)))
+    }
+
+    /// A port's own IPv6 address.
+    #[must_use]
+    pub fn interface6(&self, port: &str) -> Option<Ipv6Net> {
+        self.interfaces6().find(|(name, _)| name.as_str() == port).map(|(_, net)| net)
+    }
+
+    /// All own IPv6 addresses in front-panel order.
+    pub fn interfaces6(&self) -> impl Iterator<Item = (&PortName, Ipv6Net)> {
+        self.ports.iter().filter_map(|port| self.interfaces6.get(port).map(|net| (port, *net)))
     }
 
     /// Default gateway.
@@ -232,11 +284,11 @@ impl Config {
         Some(Heartbeat { port, ip, peer })
     }
 
-    /// Virtual IPs that a PRIMARY carries, in front-panel order, at most `VIPS_MAX`.
+    /// Virtual IPs that a PRIMARY carries, in front-panel order, on each port IPv4 first; at most `VIPS_MAX`.
     pub fn vips(&self) -> impl Iterator<Item = Vip> {
-        self.ports.iter().filter_map(|port| {
-            let set = self.ha.ports.get(port).filter(|set| set.action == PortAction::Use)?;
-            Some(Vip { port: port.clone(), address: set.virtual_ip? })
+        self.ports.iter().flat_map(|port| {
+            let set = self.ha.ports.get(port).filter(|set| set.action.carries());
+            set.into_iter().flat_map(|set| set.virtual_ips(port))
         })
     }
 
@@ -246,20 +298,26 @@ impl Config {
         self.ports.iter().filter(move |port| self.ha.ports.get(*port).is_some_and(watched))
     }
 
+    /// Ports that join the bridge while PRIMARY.
+    pub fn bridge_ports(&self) -> impl Iterator<Item = &PortName> {
+        let bridges =
+            |port: &&PortName| self.ha.ports.get(*port).is_some_and(|set| set.action == PortAction::Bridge);
+        self.ports.iter().filter(bridges)
+    }
+
     /// The port on the service network: where the default gateway is, else the first with a virtual IP, else the first
     /// with an address that is no heartbeat port, else the first of the board.
     #[must_use]
     pub fn service_port(&self) -> Option<&PortName> {
         let gateway = |net: Ipv4Net| self.gateway.is_some_and(|gateway| net.contains(gateway));
-        let vip =
-            |port: &&PortName| self.ha.ports.get(*port).is_some_and(|set| set.action == PortAction::Use);
+        let vip = |port: &PortName| self.ha.ports.get(port).is_some_and(|set| set.action.carries());
         let last = self.ports.last().filter(|_| self.ha.links[0].interface.is_none());
         let heartbeat = |port: &PortName| {
             last == Some(port) || self.ha.links.iter().any(|link| link.interface.as_ref() == Some(port))
         };
         let by_gateway = self.interfaces().find(|(_, net)| gateway(*net)).map(|(port, _)| port);
         by_gateway
-            .or_else(|| self.ports.iter().find(vip))
+            .or_else(|| self.ports.iter().find(|port| vip(port) && !heartbeat(port)))
             .or_else(|| self.interfaces().find(|(port, _)| !heartbeat(port)).map(|(port, _)| port))
             .or_else(|| self.ports.first())
     }

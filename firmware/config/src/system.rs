@@ -1,12 +1,13 @@
-//! `config system global`, `interface`, `route` and `dns`: what a unit needs besides HA. IPv4 only in this release; the
-//! only route is the default route.
+//! `config system global`, `interface`, `route` and `dns`: what a unit needs besides HA. The only route is the default
+//! route of IPv4; name servers are asked over IPv4.
 
 use crate::cursor::{Closed, Cursor, Line};
 use crate::error::ScriptError;
 use crate::model::{Config, Dns};
 use crate::printer::Printer;
-use crate::value::{HostName, Ipv4Net};
-use crate::variable::{Bad, Fields, Shown, Variable, assign, block, table};
+use crate::value::{HostName, Ipv4Net, Ipv6Net, PortName};
+use crate::variable::{Bad, Fields, NO_IPV6, Shown, Variable, assign, block, table};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 const GLOBAL: Fields<HostName> = Fields {
@@ -20,14 +21,30 @@ const GLOBAL: Fields<HostName> = Fields {
     later: &[],
 };
 
-const INTERFACE: Fields<Option<Ipv4Net>> = Fields {
-    variables: &[Variable {
-        name: "ip",
-        allowed: "an IPv4 address of a host with its mask, such as 192.0.2.11/24, or 0.0.0.0/0 for none",
-        set: |ip, values| values.network_or_none().map(|net| *ip = net),
-        reset: |ip, _| *ip = None,
-        show: |ip| Shown::Set(ip.map_or("0.0.0.0/0".into(), |net| net.to_string())),
-    }],
+/// One port's own addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Addresses {
+    ipv4: Option<Ipv4Net>,
+    ipv6: Option<Ipv6Net>,
+}
+
+const INTERFACE: Fields<Addresses> = Fields {
+    variables: &[
+        Variable {
+            name: "ip",
+            allowed: "an IPv4 address of a host with its mask, such as 192.0.2.11/24, or 0.0.0.0/0 for none",
+            set: |own, values| values.network_or_none().map(|net| own.ipv4 = net),
+            reset: |own, _| own.ipv4 = None,
+            show: |own| Shown::Set(own.ipv4.map_or("0.0.0.0/0".into(), |net| net.to_string())),
+        },
+        Variable {
+            name: "ip6",
+            allowed: "an IPv6 address of a host with prefix, such as 2001:db8::11/64, or ::/0 for none",
+            set: |own, values| values.network6_or_none().map(|net| own.ipv6 = net),
+            reset: |own, _| own.ipv6 = None,
+            show: |own| Shown::Set(own.ipv6.map_or(NO_IPV6.into(), |net| net.to_string())),
+        },
+    ],
     later: &[],
 };
 
@@ -126,8 +143,12 @@ pub(crate) fn print_own(config: &Config, printer: &mut Printer) {
     let full = printer.full;
     printer.block("config system interface", "end", false, |printer| {
         for port in &config.ports {
-            let ip = config.interfaces.get(port).copied();
-            printer.entry(port.as_str(), full, |printer| printer.fields(&INTERFACE, &ip, &None));
+            let own = Addresses {
+                ipv4: config.interfaces.get(port).copied(),
+                ipv6: config.interfaces6.get(port).copied(),
+            };
+            let none = Addresses::default();
+            printer.entry(port.as_str(), full, |printer| printer.fields(&INTERFACE, &own, &none));
         }
     });
 }
@@ -148,13 +169,21 @@ fn interface(draft: &mut Config, cursor: &mut Cursor<'_>, line: &Line) -> Result
     if line.verb() == "delete" {
         return Err(line.unknown(0, "command", "edit, end"));
     }
-    let mut ip = draft.interfaces.get(&name).copied();
-    let closed = block(cursor, line, &INTERFACE, &mut ip, &None, &mut |_, _, _| Ok(false))?;
-    match ip {
-        Some(ip) => draft.interfaces.insert(name, ip),
-        None => draft.interfaces.remove(&name),
-    };
+    let mut own =
+        Addresses { ipv4: draft.interfaces.get(&name).copied(), ipv6: draft.interfaces6.get(&name).copied() };
+    let none = Addresses::default();
+    let closed = block(cursor, line, &INTERFACE, &mut own, &none, &mut |_, _, _| Ok(false))?;
+    put(&mut draft.interfaces, &name, own.ipv4);
+    put(&mut draft.interfaces6, &name, own.ipv6);
     Ok(closed)
+}
+
+/// Keeps a map of ports without those that have nothing.
+fn put<V>(map: &mut BTreeMap<PortName, V>, name: &PortName, value: Option<V>) {
+    match value {
+        Some(value) => map.insert(name.clone(), value),
+        None => map.remove(name),
+    };
 }
 
 /// `edit 1` … `next` inside `config system route`. The variables may also stand in the section itself.

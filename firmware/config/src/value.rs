@@ -2,7 +2,7 @@
 //! written. No defaults here and no relations between values.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// Longest host name, bytes: what the kernel's `sethostname(2)` takes.
@@ -120,6 +120,73 @@ impl fmt::Display for Ipv4Net {
 pub(crate) fn is_usable(address: Ipv4Addr) -> bool {
     let first = address.octets()[0];
     first != 0 && !address.is_loopback() && first < 224
+}
+
+/// An IPv6 address together with its prefix length, 1–128.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ipv6Net {
+    address: Ipv6Addr,
+    prefix: u8,
+}
+
+impl Ipv6Net {
+    /// The pair; `None` for a prefix outside 1–128 and for an address that a host cannot have for its service: unspecified,
+    /// loopback, multicast, link-local, IPv4-mapped, or the routers' one of its subnet (RFC 4291 section 2.6.1).
+    #[must_use]
+    pub fn new(address: Ipv6Addr, prefix: u8) -> Option<Self> {
+        let unusable = address.is_unspecified()
+            || address.is_loopback()
+            || address.is_multicast()
+            || address.is_unicast_link_local()
+            || address.to_ipv4_mapped().is_some();
+        let net = Self { address, prefix };
+        ((1..=128).contains(&prefix) && !unusable && (prefix >= 127 || address != net.network()))
+            .then_some(net)
+    }
+
+    /// The address.
+    #[must_use]
+    pub fn address(self) -> Ipv6Addr {
+        self.address
+    }
+
+    /// Prefix length, 1–128.
+    #[must_use]
+    pub fn prefix(self) -> u8 {
+        self.prefix
+    }
+
+    /// Network address.
+    #[must_use]
+    pub fn network(self) -> Ipv6Addr {
+        Ipv6Addr::from_bits(self.address.to_bits() & (u128::MAX << (128 - u32::from(self.prefix))))
+    }
+
+    /// True when the two subnets share an address.
+    #[must_use]
+    pub fn overlaps(self, other: Self) -> bool {
+        let prefix = self.prefix.min(other.prefix);
+        let cut = |net: Self| Self { prefix, ..net }.network();
+        cut(self) == cut(other)
+    }
+}
+
+impl FromStr for Ipv6Net {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let error = ValueError("IPv6 address with prefix length");
+        let (address, prefix) = text.split_once('/').ok_or(error)?;
+        if prefix.is_empty() || prefix.len() > 3 || !prefix.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(error);
+        }
+        Self::new(address.parse().map_err(|_| error)?, prefix.parse().map_err(|_| error)?).ok_or(error)
+    }
+}
+
+impl fmt::Display for Ipv6Net {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
 }
 
 /// Host name of a unit: letters, digits, hyphens and dots, at most 64 bytes.
@@ -279,6 +346,33 @@ mod tests {
         }
         assert!(Ipv4Net::from_mask("192.0.2.11", "255.0.255.0").is_err());
         assert!(Ipv4Net::from_mask("192.0.2.11", "0.0.0.0").is_err());
+    }
+
+    #[test]
+    fn ipv6_networks_know_their_limits() {
+        let net: Ipv6Net = "2001:db8::10/64".parse().unwrap();
+        assert_eq!(
+            (net.network().to_string(), net.to_string()),
+            ("2001:db8::".into(), "2001:db8::10/64".into())
+        );
+        assert!(net.overlaps("2001:db8::ffff:1/48".parse().unwrap()));
+        assert!(!net.overlaps("2001:db8:0:1::10/64".parse().unwrap()));
+        for bad in [
+            "2001:db8::10",
+            "2001:db8::/64",
+            "::/0",
+            "::1/128",
+            "fe80::1/64",
+            "ff02::1/64",
+            "::ffff:1.2.3.4/120",
+            "2001:db8::1/0",
+            "2001:db8::1/129",
+            "2001:db8::1/+64",
+            "192.0.2.1/24",
+            "/64",
+        ] {
+            assert!(bad.parse::<Ipv6Net>().is_err(), "{bad}");
+        }
     }
 
     #[test]

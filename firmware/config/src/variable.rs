@@ -3,11 +3,14 @@
 
 use crate::cursor::{Closed, Cursor, Line};
 use crate::error::{Problem, ScriptError, shown};
-use crate::value::{Ipv4Net, PortName, is_usable};
+use crate::value::{Ipv4Net, Ipv6Net, PortName, is_usable};
 use crate::words::Word;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+
+/// No IPv6 address, as `spec/ha.md` section 2 writes it.
+pub(crate) const NO_IPV6: &str = "::/0";
 
 /// One variable of a `T`.
 pub(crate) struct Variable<T: 'static> {
@@ -125,6 +128,11 @@ impl Values<'_> {
             ["0.0.0.0/0"] | ["0.0.0.0", "0.0.0.0"] => Ok(None),
             _ => self.network().map(Some),
         }
+    }
+
+    /// An IPv6 address with prefix length that a host can have in its subnet; `::/0` means none.
+    pub fn network6_or_none(&self) -> Result<Option<Ipv6Net>, Bad> {
+        if self.one()? == NO_IPV6 { Ok(None) } else { self.parsed().map(Some) }
     }
 
     /// All words with single blanks.

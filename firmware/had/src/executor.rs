@@ -2,6 +2,7 @@
 //! limit, off the heartbeat path. Decides nothing: the result goes back as an event. `spec/ha.md` section 7.
 
 use crate::channel::Sender;
+use crate::claims::Claims;
 use crate::control::Control;
 use crate::heartbeat::Input;
 use crate::provision::chain;
@@ -11,7 +12,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use twinpost_ha::{Fault, Step};
 use twinpost_mail::{Mail, init_client};
-use twinpost_net::lease::{LeaseKeeper, Vip};
 use twinpost_storage::CommandError;
 use twinpost_storage::drbd::{Drbd, Endpoint};
 use twinpost_storage::durable::Store;
@@ -27,10 +27,8 @@ pub struct Executor {
     pub mail: Arc<Mail>,
     /// Durable state.
     pub store: Arc<Store>,
-    /// Virtual IPs.
-    pub lease: Arc<LeaseKeeper>,
-    /// Which ones.
-    pub vips: Vec<Vip>,
+    /// Virtual IPs, and what goes with them.
+    pub claims: Claims,
     /// The heartbeat thread, which announces them.
     pub inputs: Sender<Input>,
     /// Replication endpoints of both volumes on each link.
@@ -109,17 +107,14 @@ impl Executor {
                 self.mail.stop().await.map_err(failed)
             }
             Step::ClaimVips => {
-                let lease = Arc::clone(&self.lease);
-                let vips = self.vips.clone();
-                blocking(move || lease.claim(&vips)).await?;
+                self.claims.claim().await.map_err(failed)?;
                 self.vips_held(true);
                 self.start_mailboxes();
                 Ok(())
             }
             Step::ReleaseVips => {
-                let lease = Arc::clone(&self.lease);
                 self.vips_held(false);
-                blocking(move || lease.release()).await
+                self.claims.release().await.map_err(failed)
             }
             Step::Reboot => {
                 self.leave().await;

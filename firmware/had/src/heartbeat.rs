@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!  link sockets ─┐                        ┌─ link sockets (heartbeats)
-//!  service ARP  ─┼─▶ poll ─▶ Ha::handle ──┼─ service ARP (probes, announcements)
+//!  neighbours   ─┼─▶ poll ─▶ Ha::handle ──┼─ neighbours (probes, announcements)
 //!  carrier      ─┤     ▲                  └─ Output ─▶ executors (steps, fence answers, notes)
 //!  Input ◀ executors   └ next deadline
 //! ```
@@ -13,7 +13,7 @@ mod links;
 mod neighbours;
 
 pub use links::{LinkSetup, Links};
-pub use neighbours::{Neighbours, ServiceSetup};
+pub use neighbours::{Neighbours, SERVICE_PORTS_MAX, ServicePort, ServiceSetup, ServiceVip};
 
 use crate::channel::{Inbox, Sender};
 use crate::shared::{LinkView, Shared, View};
@@ -34,6 +34,9 @@ const TURN_MAX: Duration = Duration::from_millis(100);
 const CARRIER_TURN: Duration = Duration::from_millis(1);
 /// And for this long: a box that loses power takes all its carriers within a few milliseconds.
 const CARRIER_TURNS: Duration = Duration::from_millis(20);
+
+/// Inbox, carrier changes, heartbeat links, service ports.
+const FDS_MAX: usize = 2 + LINKS + SERVICE_PORTS_MAX;
 
 /// What the executors tell the thread.
 #[derive(Clone, Copy, Debug)]
@@ -152,22 +155,13 @@ impl Heartbeat {
     fn wait(&self, deadline: Instant) {
         let inbox = self.inbox.fd();
         let carrier = self.watch.as_fd();
-        let mut fds = [
-            PollFd::new(&inbox, PollFlags::IN),
-            PollFd::new(&carrier, PollFlags::IN),
-            PollFd::new(&inbox, PollFlags::IN),
-            PollFd::new(&inbox, PollFlags::IN),
-            PollFd::new(&inbox, PollFlags::IN),
-        ];
-        let mut used = 2;
-        let sockets = self.links.fds().into_iter().chain([self.neighbours.fd()]).flatten();
-        for fd in sockets {
-            fds[used] = PollFd::from_borrowed_fd(fd, PollFlags::IN);
-            used += 1;
-        }
+        let first = [&inbox, &carrier].map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN));
+        let sockets = self.links.fds().into_iter().flatten().chain(self.neighbours.fds());
+        let sockets = sockets.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        let mut fds: heapless::Vec<PollFd<'_>, FDS_MAX> = first.into_iter().chain(sockets).collect();
         let left = Timespec::try_from(deadline.since(rt::now())).unwrap_or_default();
         // An interrupted or failed poll is one early turn.
-        let _ = poll(&mut fds[..used], Some(&left));
+        let _ = poll(&mut fds, Some(&left));
     }
 
     /// Reads every carrier and tells the decisions those that changed. The descriptors are held open and a read takes no lock:
@@ -226,10 +220,12 @@ impl Heartbeat {
     }
 
     fn take_neighbours(&mut self, turn: &mut Turn) {
-        for _ in 0..EVENTS_A_TURN {
-            let Some(heard) = self.neighbours.receive() else { break };
-            if let Some(event) = heard {
-                self.decide(rt::now(), event, turn);
+        for port in 0..SERVICE_PORTS_MAX {
+            for _ in 0..EVENTS_A_TURN {
+                let Some(heard) = self.neighbours.receive(port) else { break };
+                if let Some(event) = heard {
+                    self.decide(rt::now(), event, turn);
+                }
             }
         }
     }

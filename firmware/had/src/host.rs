@@ -58,12 +58,13 @@ pub async fn addresses(config: &Config, shared: &Shared) {
         }
     };
     let heartbeat = LinkId::ALL.iter().filter_map(|link| config.heartbeat(*link));
-    let heartbeat: Vec<_> = heartbeat.map(|link| (link.port.to_string(), Some(link.ip))).collect();
-    let service: Vec<_> = config.interfaces().map(|(port, net)| (port.to_string(), Some(net))).collect();
+    let heartbeat: Vec<_> = heartbeat.map(|link| (link.port.to_string(), cidr(link.ip))).collect();
+    let service: Vec<_> = config.interfaces().map(|(port, net)| (port.to_string(), cidr(net))).collect();
+    let service6: Vec<_> = config.interfaces6().map(|(port, net)| (port.to_string(), cidr6(net))).collect();
     let bare = config.ports().iter().map(|port| (port.to_string(), None));
-    let all = heartbeat.into_iter().chain(service).chain(bare);
+    let all = heartbeat.into_iter().chain(service).chain(service6).chain(bare);
     for (name, net) in all {
-        if let Err(why) = one_port(&addresses, &name, net.and_then(cidr)).await {
+        if let Err(why) = one_port(&addresses, &name, net).await {
             shared.alarm(&format!("address-{name}"), &format!("{name} is not usable as configured: {why}"));
         }
     }
@@ -86,7 +87,13 @@ async fn one_port(addresses: &Addresses, name: &str, net: Option<Cidr>) -> Resul
 /// The same network in the words of `net`.
 #[must_use]
 pub fn cidr(net: twinpost_config::Ipv4Net) -> Option<Cidr> {
-    Cidr::new(net.address(), net.prefix())
+    Cidr::new(net.address().into(), net.prefix())
+}
+
+/// Likewise.
+#[must_use]
+pub fn cidr6(net: twinpost_config::Ipv6Net) -> Option<Cidr> {
+    Cidr::new(net.address().into(), net.prefix())
 }
 
 /// What the mail servers need to know.
@@ -94,7 +101,7 @@ pub fn cidr(net: twinpost_config::Ipv4Net) -> Option<Cidr> {
 pub fn mail_settings(config: &Config) -> MailSettings {
     let mut settings = MailSettings {
         hostname: config.host_name().to_string(),
-        virtual_ips: config.vips().map(|vip| vip.address.address()).collect(),
+        virtual_ips: config.vips().map(|vip| vip.address).collect(),
         ..MailSettings::default()
     };
     for (name, domain) in config.domains() {

@@ -23,6 +23,7 @@
 
 pub mod channel;
 mod checks;
+mod claims;
 mod control;
 mod executor;
 mod face;

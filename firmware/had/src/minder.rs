@@ -3,6 +3,7 @@
 
 use crate::heartbeat::Input;
 use crate::main_unit::Unit;
+use crate::provision::chain;
 use crate::shared::{View, now_us};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -45,7 +46,7 @@ pub async fn mind(unit: Arc<Unit>) {
         clock.tick().await;
         let view = unit.shared.view();
         prove_life(&unit, &view).await;
-        tell_lost_lease(&unit, &view);
+        tell_lost_lease(&unit, &view).await;
         tell_takeover(&unit, &view, &mut memory);
         tell_ready(&unit, &view, &mut memory).await;
         tell_bad_datagrams(&unit, &view, &mut memory);
@@ -68,9 +69,12 @@ async fn prove_life(unit: &Unit, view: &View) {
 }
 
 /// Told again every round until the addresses are claimed or released; the decisions take the first one.
-fn tell_lost_lease(unit: &Unit, view: &View) {
-    if unit.executor.lease.state() != LeaseState::Lost {
+async fn tell_lost_lease(unit: &Unit, view: &View) {
+    if unit.executor.claims.state() != LeaseState::Lost {
         return unit.shared.clear("lease");
+    }
+    if let Err(error) = unit.executor.claims.recover().await {
+        unit.shared.alarm("ports", &format!("a port is not as configured: {}", chain(&error)));
     }
     unit.shared.alarm(
         "lease",
@@ -79,7 +83,7 @@ fn tell_lost_lease(unit: &Unit, view: &View) {
     );
     if view.ha.as_ref().is_none_or(|ha| ha.effective != EffectiveMode::Primary) {
         // The role is gone as well: nothing is to be claimed again, and what the kernel has removed is released.
-        let _ = unit.executor.lease.release();
+        let _ = unit.executor.claims.release().await;
         return;
     }
     for input in [Input::VipsHeld(false), Input::Event(Event::LeaseLost)] {
@@ -128,10 +132,7 @@ async fn tell_ready(unit: &Unit, view: &View, memory: &mut Memory) {
     if ready || Instant(now).since(Instant(0)) > GOOD_AFTER {
         memory.good = true;
         if let Err(error) = init_client::good().await {
-            unit.shared.alarm(
-                "boot-good",
-                &format!("this boot could not be marked good: {}", crate::provision::chain(&error)),
-            );
+            unit.shared.alarm("boot-good", &format!("this boot could not be marked good: {}", chain(&error)));
         }
     }
 }
@@ -207,6 +208,6 @@ pub fn show(led: Option<&str>, mode: EffectiveMode) {
     };
     let result = SysfsLed::find(&Roots::default(), name).and_then(|mut led| led.set(pattern));
     if let Err(error) = result {
-        eprintln!("had: the status LED does not show {mode}: {}", crate::provision::chain(&error));
+        eprintln!("had: the status LED does not show {mode}: {}", chain(&error));
     }
 }

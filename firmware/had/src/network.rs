@@ -1,19 +1,20 @@
-//! The network parts of a unit: raw sockets of the heartbeat links and the service port, virtual IPs, replication endpoints. A port
+//! The network parts of a unit: raw sockets of the heartbeat links and the service ports, virtual IPs, replication endpoints. A port
 //! that is missing becomes an alarm; the rest goes on.
 
-use crate::heartbeat::{LinkSetup, ServiceSetup};
+use crate::heartbeat::{LinkSetup, ServicePort, ServiceSetup, ServiceVip};
 use crate::host;
 use crate::provision::chain;
 use crate::shared::Shared;
-use std::net::Ipv4Addr;
-use twinpost_config::Config;
-use twinpost_net::Port;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use twinpost_config::{Config, PortName};
 use twinpost_net::announce::Announcer;
 use twinpost_net::lease::Vip;
 use twinpost_net::links::Carrier;
 use twinpost_net::raw::{Filter, RawSocket};
+use twinpost_net::{Cidr, Port};
 use twinpost_storage::drbd::Endpoint;
-use twinpost_types::{LinkId, ServiceAddress, UnitId, VIPS_MAX};
+use twinpost_types::{LinkId, UnitId};
+use twinpost_wire::neighbour::Own;
 
 /// One heartbeat link; `None` when it is not configured or not usable.
 pub fn link_setup(config: &Config, link: LinkId, shared: &Shared) -> Option<LinkSetup> {
@@ -39,36 +40,72 @@ pub fn link_setup(config: &Config, link: LinkId, shared: &Shared) -> Option<Link
     opened.ok()
 }
 
-/// The service port; `None` when it has no address or is not usable.
-pub fn service_setup(config: &Config, shared: &Shared) -> Option<ServiceSetup> {
-    let name = config.service_port()?;
-    let ip = config.interface(name.as_str())?;
-    let vips: heapless::Vec<Ipv4Addr, VIPS_MAX> =
-        config.vips().map(|vip| vip.address.address()).take(VIPS_MAX).collect();
-    let open = || -> Result<ServiceSetup, String> {
-        let port = Port::find(name.as_str()).map_err(|e| chain(&e))?;
-        Ok(ServiceSetup {
-            socket: RawSocket::open(&port, Filter::Arp).map_err(|e| chain(&e))?,
-            carrier: Carrier::open(port.name()).map_err(|e| chain(&e))?,
-            announcer: Announcer::new(&port, &vips),
-            own: ServiceAddress { ipv4: ip.address().octets(), mac: port.mac },
-            gateway: config.gateway(),
-            vips,
-        })
-    };
-    let opened = open();
-    if let Err(why) = &opened {
-        shared.alarm("service-port", &format!("the service port {name} is not usable: {why}"));
+/// The service port and every other port with a virtual IP; nothing when the service port has no address. A port that is not usable
+/// is left out with its virtual IPs.
+pub fn service_setup(config: &Config, shared: &Shared) -> ServiceSetup {
+    let mut setup = ServiceSetup { gateway: config.gateway(), ..ServiceSetup::none() };
+    let Some(service) = config.service_port().filter(|name| has_address(config, name)) else { return setup };
+    let vips: Vec<_> = config.vips().collect();
+    let mut names = vec![service];
+    names.extend(vips.iter().map(|vip| &vip.port).filter(|name| *name != service));
+    names.dedup();
+    for name in names {
+        let of_port: Vec<IpAddr> =
+            vips.iter().filter(|vip| vip.port == *name).map(|vip| vip.address).collect();
+        match service_port(config, name, &of_port) {
+            Ok(port) => {
+                let port_number = setup.ports.len();
+                // Both bounds hold: the configuration has at most VIPS_MAX virtual IPs.
+                if setup.ports.push(port).is_ok() {
+                    setup.vips.extend(
+                        of_port.iter().map(|address| ServiceVip { address: *address, port: port_number }),
+                    );
+                }
+            }
+            Err(why) => {
+                shared.alarm(
+                    &format!("service-{name}"),
+                    &format!("the service port {name} is not usable: {why}"),
+                );
+                if name == service {
+                    return ServiceSetup::none();
+                }
+            }
+        }
     }
-    opened.ok()
+    setup
+}
+
+fn has_address(config: &Config, name: &PortName) -> bool {
+    config.interface(name.as_str()).is_some() || config.interface6(name.as_str()).is_some()
+}
+
+fn service_port(config: &Config, name: &PortName, vips: &[IpAddr]) -> Result<ServicePort, String> {
+    let port = Port::find(name.as_str()).map_err(|e| chain(&e))?;
+    let filter = Filter::Neighbours { ipv6: vips.iter().any(IpAddr::is_ipv6) };
+    let (ipv4, ipv6) = (config.interface(name.as_str()), config.interface6(name.as_str()));
+    Ok(ServicePort {
+        socket: RawSocket::open(&port, filter).map_err(|e| chain(&e))?,
+        carrier: Carrier::open(port.name()).map_err(|e| chain(&e))?,
+        announcer: Announcer::new(&port, vips),
+        own: Own {
+            mac: port.mac,
+            ipv4: ipv4.map_or(Ipv4Addr::UNSPECIFIED, |net| net.address()),
+            ipv6: ipv6.map_or(Ipv6Addr::UNSPECIFIED, |net| net.address()),
+        },
+    })
 }
 
 /// Virtual IPs in the words of the lease.
 pub fn leased_vips(config: &Config, shared: &Shared) -> Vec<Vip> {
     let one = |vip: &twinpost_config::Vip| -> Option<Vip> {
         let port = Port::find(vip.port.as_str()).ok()?;
-        let own = config.interface(vip.port.as_str()).unwrap_or(vip.address);
-        Some(Vip::beside(&port, host::cidr(own)?, host::cidr(vip.address)?))
+        let address = Cidr::new(vip.address, vip.prefix)?;
+        Some(if vip.replaces {
+            Vip::instead(&port, address)
+        } else {
+            Vip::beside(&port, own_beside(config, vip).unwrap_or(address), address)
+        })
     };
     let wanted = config.vips().count();
     let vips: Vec<Vip> = config.vips().filter_map(|vip| one(&vip)).collect();
@@ -79,6 +116,17 @@ pub fn leased_vips(config: &Config, shared: &Shared) -> Vec<Vip> {
         );
     }
     vips
+}
+
+/// The port's own address of the same kind; on a heartbeat port that of the link.
+pub fn own_beside(config: &Config, vip: &twinpost_config::Vip) -> Option<Cidr> {
+    let name = vip.port.as_str();
+    if vip.address.is_ipv6() {
+        return config.interface6(name).and_then(host::cidr6);
+    }
+    let mut links = LinkId::ALL.into_iter().filter_map(|link| config.heartbeat(link));
+    let link = links.find(|link| link.port == vip.port).map(|link| link.ip);
+    config.interface(name).or(link).and_then(host::cidr)
 }
 
 /// Where replication of both volumes runs on this link (`spec/ha.md` section 2, `hb-base-port`).

@@ -2,10 +2,11 @@
 //! becomes an alarm; the supervisor itself starts as long as it can answer the operator.
 
 use crate::channel::{self, Inbox};
+use crate::claims::Claims;
 use crate::executor::Executor;
 use crate::heartbeat::{Heartbeat, Identity, Input, LinkSetup, Links, Neighbours, Output};
 use crate::main_unit::Unit;
-use crate::network::{endpoints, leased_vips, link_setup, service_setup, unit_id};
+use crate::network::{endpoints, link_setup, service_setup, unit_id};
 use crate::provision::{self, chain};
 use crate::shared::Shared;
 use crate::{checks, control, face, host, minder, room, tasks};
@@ -23,9 +24,7 @@ use twinpost_net::raw::UdpSink;
 use twinpost_net::rt;
 use twinpost_storage::drbd::Drbd;
 use twinpost_storage::durable::Store;
-use twinpost_types::{
-    BootId, ConfiguredMode, Epoch, LINKS, LinkId, ServiceAddress, UnitId, Version, VolumeId,
-};
+use twinpost_types::{BootId, ConfiguredMode, Epoch, LINKS, LinkId, UnitId, Version, VolumeId};
 use twinpost_wire::{Keys, Session};
 
 /// Bound of the queues to and from the heartbeat thread: far more than a takeover needs.
@@ -105,12 +104,12 @@ async fn unit(
     let (inputs, inbox) = channel::bounded(QUEUE_BOUND).map_err(StartError::Queue)?;
     let (outbox, outputs) = channel::bounded(QUEUE_BOUND).map_err(StartError::Queue)?;
     let pulse = Arc::new(Pulse::new());
+    let lease = LeaseKeeper::start(Arc::clone(&pulse)).map_err(StartError::Lease)?;
     let executor = Executor {
         drbd: drbd.clone(),
         mail,
         store: Arc::clone(&store),
-        lease: Arc::new(LeaseKeeper::start(Arc::clone(&pulse)).map_err(StartError::Lease)?),
-        vips: leased_vips(&config, &shared),
+        claims: Claims::new(&config, &shared, lease).await,
         inputs: inputs.clone(),
         endpoints: LinkId::ALL.map(|link| endpoints(&config, link)),
         control: keys.as_ref().map(|keys| control::open(&config, keys, &shared)),
@@ -230,7 +229,7 @@ fn start_with_keys(
     keys: Keys,
 ) -> Result<Option<UdpSink>, StartError> {
     let service = service_setup(config, shared);
-    let own = service.as_ref().map_or_else(ServiceAddress::default, |setup| setup.own);
+    let own = service.address();
     let id = unit_id(config);
     let links = LinkId::ALL.map(|link| link_setup(config, link, shared));
     let settings = settings(config, id, &links);

@@ -24,7 +24,7 @@ pub async fn collect(unit: &Unit, mail: MailHealth, queued: u64) -> Status {
             .config
             .vips()
             .map(|vip| VipStatus {
-                address: vip.address.to_string(),
+                address: vip.to_string(),
                 port: vip.port.to_string(),
                 held: view.vips_held,
             })

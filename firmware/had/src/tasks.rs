@@ -5,7 +5,7 @@ use crate::channel::Inbox;
 use crate::heartbeat::{Input, Output};
 use crate::main_unit::Unit;
 use crate::{minder, words};
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -140,7 +140,7 @@ fn answer_fence(unit: &Unit, answer: FenceAnswer) {
 /// Whether a mail service greets on the first virtual IP, which another host holds.
 async fn ask_greeting(unit: Arc<Unit>) {
     let Some(vip) = unit.config.vips().next() else { return };
-    let address = SocketAddr::V4(SocketAddrV4::new(vip.address.address(), SMTP));
+    let address = SocketAddr::new(vip.address, SMTP);
     let greeting = greeting::greets(address, GREETING_WAIT).await;
     tell(&unit, Input::Greeting(greeting == Greeting::Ready));
 }

@@ -22,6 +22,7 @@ pub fn main_cf(settings: &MailSettings) -> String {
     let relay_domains = list(&mut settings.relays.iter().map(|relay| relay.domain.clone()));
     let local_domains = list(&mut settings.local_domains.iter().cloned());
     let own = list(&mut settings.virtual_ips.iter().map(ToString::to_string));
+    let protocols = if speaks_ipv6(settings) { "all" } else { "ipv4" };
     format!(
         "# Rendered by the appliance; changes are lost at the next start.
 compatibility_level = 3.7
@@ -30,7 +31,7 @@ myorigin = $myhostname
 mydestination =
 mynetworks = 127.0.0.0/8
 inet_interfaces = all
-inet_protocols = ipv4
+inet_protocols = {protocols}
 proxy_interfaces = {own}
 
 # Program and state folders.
@@ -142,7 +143,7 @@ pub fn dovecot_conf(settings: &MailSettings) -> String {
     format!(
         "# Rendered by the appliance; changes are lost at the next start.
 protocols = imap pop3 lmtp
-listen = *
+listen = {listen}
 base_dir = /run/dovecot
 state_dir = /run/dovecot/state
 log_path = /dev/stderr
@@ -193,8 +194,14 @@ userdb {{
   args = uid=106 gid=106 home={MAILBOXES}/%d/%n
 }}
 ",
-        host = settings.hostname
+        host = settings.hostname,
+        listen = if speaks_ipv6(settings) { "*, ::" } else { "*" },
     )
+}
+
+/// IPv6 is spoken only where a virtual IP asks for it: delivery prefers nothing that was not set up.
+fn speaks_ipv6(settings: &MailSettings) -> bool {
+    settings.virtual_ips.iter().any(std::net::IpAddr::is_ipv6)
 }
 
 /// `users`: Base64 keeps any printable password out of the file's own syntax.

@@ -1,6 +1,6 @@
 //! What the mail servers need to know, apart from how the operator writes it. Only data.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// Settings of both servers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,8 +13,9 @@ pub struct MailSettings {
     pub local_domains: Vec<String>,
     /// Mailboxes.
     pub mailboxes: Vec<Mailbox>,
-    /// Virtual IPs, so that Postfix knows its own addresses on both units (RFC 5321 loop detection).
-    pub virtual_ips: Vec<Ipv4Addr>,
+    /// Virtual IPs, so that Postfix knows its own addresses on both units (RFC 5321 loop detection). With an IPv6
+    /// one both servers speak IPv6 too.
+    pub virtual_ips: Vec<IpAddr>,
 }
 
 /// A protected domain and its next hop.

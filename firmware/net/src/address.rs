@@ -8,27 +8,27 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, Add
 use rtnetlink::packet_route::{AddressFamily, route::RouteMessage};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
-/// An IPv4 address with the length of its network's prefix.
+/// An address with the length of its network's prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr {
-    address: Ipv4Addr,
+    address: IpAddr,
     prefix: u8,
 }
 
 impl Cidr {
-    /// `None` when `prefix` is over 32.
+    /// `None` when `prefix` is over 32 (IPv4) or 128 (IPv6).
     #[must_use]
-    pub fn new(address: Ipv4Addr, prefix: u8) -> Option<Self> {
-        (prefix <= 32).then_some(Self { address, prefix })
+    pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
+        (prefix <= bits(address)).then_some(Self { address, prefix })
     }
 
     /// The address.
     #[must_use]
-    pub fn address(self) -> Ipv4Addr {
+    pub fn address(self) -> IpAddr {
         self.address
     }
 
-    /// Length of the prefix, 0 to 32.
+    /// Length of the prefix.
     #[must_use]
     pub fn prefix(self) -> u8 {
         self.prefix
@@ -36,10 +36,23 @@ impl Cidr {
 
     /// True when `address` is in the same network.
     #[must_use]
-    pub fn contains(self, address: Ipv4Addr) -> bool {
-        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
-        (self.address.to_bits() ^ address.to_bits()) & mask == 0
+    pub fn contains(self, address: IpAddr) -> bool {
+        let shift = u32::from(bits(address).saturating_sub(self.prefix));
+        match (self.address, address) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                (own.to_bits() ^ other.to_bits()).checked_shr(shift).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                (own.to_bits() ^ other.to_bits()).checked_shr(shift).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
     }
+}
+
+/// Bits of an address of this kind.
+pub(crate) fn bits(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
 }
 
 impl core::fmt::Display for Cidr {
@@ -79,7 +92,7 @@ pub enum AddressError {
 /// Sets addresses. Made once; its connection lives in the tokio runtime.
 #[derive(Clone, Debug)]
 pub struct Addresses {
-    handle: Handle,
+    pub(crate) handle: Handle,
 }
 
 impl Addresses {
@@ -109,27 +122,47 @@ impl Addresses {
             .map_err(refused(|| format!("bring {} up", port.name())))
     }
 
-    /// Makes `address` the own address of a port. Other permanent IPv4 addresses of the port are removed; leased ones (virtual
-    /// IPs) are left alone. Setting what is set changes nothing.
+    /// Makes `address` the own address of a port. Other permanent addresses of its kind are removed, but for link-local ones; leased
+    /// ones (virtual IPs) are left alone. Setting what is set changes nothing.
     ///
     /// # Errors
     ///
     /// [`AddressError::Refused`].
     pub async fn set_address(&self, port: &Port, address: Cidr) -> Result<(), AddressError> {
-        let ip = IpAddr::V4(address.address);
-        let add = self.handle.address().add(port.index, ip, address.prefix).replace();
+        let add = self.handle.address().add(port.index, address.address, address.prefix).replace();
         add.execute().await.map_err(refused(|| format!("set {address} on {}", port.name())))?;
+        self.remove_where(port, |message| {
+            is_permanent(message, address.address) && !is_address(message, address.address)
+        })
+        .await
+    }
+
+    /// Takes an own address from a port; nothing happens when it is not there, or only as a leased one.
+    ///
+    /// # Errors
+    ///
+    /// [`AddressError::Refused`].
+    pub async fn remove_address(&self, port: &Port, address: IpAddr) -> Result<(), AddressError> {
+        self.remove_where(port, |message| is_permanent(message, address) && is_address(message, address))
+            .await
+    }
+
+    async fn remove_where(
+        &self,
+        port: &Port,
+        unwanted: impl Fn(&AddressMessage) -> bool,
+    ) -> Result<(), AddressError> {
         let list = || format!("list the addresses of {}", port.name());
         let mut present = self.handle.address().get().set_link_index_filter(port.index).execute();
-        let mut others = Vec::new();
+        let mut found = Vec::new();
         while let Some(message) = present.try_next().await.map_err(refused(list))? {
-            if is_other_permanent(&message, port.index, address) {
-                others.push(message);
+            if message.header.index == port.index && unwanted(&message) {
+                found.push(message);
             }
         }
-        for other in others {
-            let remove = || format!("remove an old address of {}", port.name());
-            self.handle.address().del(other).execute().await.map_err(refused(remove))?;
+        for message in found {
+            let remove = || format!("remove an address of {}", port.name());
+            self.handle.address().del(message).execute().await.map_err(refused(remove))?;
         }
         Ok(())
     }
@@ -146,30 +179,46 @@ impl Addresses {
     }
 }
 
-/// Makes the kernel answer ARP on a port only for addresses of that port, and name only such addresses when it asks. Without it a
-/// unit would answer for its virtual IP on its management port, and for its service address on a heartbeat cable.
+/// Makes the kernel answer ARP on a port only for addresses of that port, and name only such addresses when it asks: without it a
+/// unit would answer for its virtual IP on its management port, and for its service address on a heartbeat cable. Also lets a
+/// virtual IP stay when the own address of its subnet goes (action `set`).
 ///
 /// # Errors
 ///
 /// [`AddressError::Setting`].
 pub fn strict_arp() -> Result<(), AddressError> {
-    let settings =
-        [("/proc/sys/net/ipv4/conf/all/arp_ignore", "1"), ("/proc/sys/net/ipv4/conf/all/arp_announce", "2")];
+    let settings = [
+        ("/proc/sys/net/ipv4/conf/all/arp_ignore", "1"),
+        ("/proc/sys/net/ipv4/conf/all/arp_announce", "2"),
+        ("/proc/sys/net/ipv4/conf/all/promote_secondaries", "1"),
+    ];
     for (path, value) in settings {
         std::fs::write(path, value).map_err(|source| AddressError::Setting { path, value, source })?;
     }
     Ok(())
 }
 
-fn is_other_permanent(message: &AddressMessage, port: u32, own: Cidr) -> bool {
+/// A permanent address of the same kind as `like`, not link-local.
+fn is_permanent(message: &AddressMessage, like: IpAddr) -> bool {
+    let family = if like.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let header = &message.header;
-    let is_own = header.prefix_len == own.prefix
-        && message.attributes.contains(&AddressAttribute::Local(IpAddr::V4(own.address)));
-    let is_permanent = header.flags.contains(AddressHeaderFlags::Permanent);
-    header.index == port && header.family == AddressFamily::Inet && is_permanent && !is_own
+    let permanent = header.flags.contains(AddressHeaderFlags::Permanent);
+    let link_local = message.attributes.iter().any(
+        |attribute| matches!(attribute, AddressAttribute::Address(IpAddr::V6(ip)) if ip.is_unicast_link_local()),
+    );
+    header.family == family && permanent && !link_local
 }
 
-fn refused<W: FnOnce() -> String>(what: W) -> impl FnOnce(rtnetlink::Error) -> AddressError {
+/// IPv4 names its own address `Local`, IPv6 `Address`.
+fn is_address(message: &AddressMessage, address: IpAddr) -> bool {
+    let wanted = match address {
+        IpAddr::V4(_) => AddressAttribute::Local(address),
+        IpAddr::V6(_) => AddressAttribute::Address(address),
+    };
+    message.attributes.contains(&wanted)
+}
+
+pub(crate) fn refused<W: FnOnce() -> String>(what: W) -> impl FnOnce(rtnetlink::Error) -> AddressError {
     move |source| AddressError::Refused { what: what(), source }
 }
 
@@ -179,12 +228,22 @@ mod tests {
 
     #[test]
     fn networks_contain_their_addresses() {
-        let cidr = |prefix| Cidr::new(Ipv4Addr::new(192, 0, 2, 11), prefix).expect("valid");
-        assert!(cidr(24).contains(Ipv4Addr::new(192, 0, 2, 254)));
-        assert!(!cidr(24).contains(Ipv4Addr::new(192, 0, 3, 11)));
-        assert!(cidr(0).contains(Ipv4Addr::new(8, 8, 8, 8)));
-        assert!(cidr(32).contains(Ipv4Addr::new(192, 0, 2, 11)));
-        assert!(!cidr(32).contains(Ipv4Addr::new(192, 0, 2, 10)));
-        assert_eq!(Cidr::new(Ipv4Addr::UNSPECIFIED, 33), None);
+        let v4 = |last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
+        let cidr = |prefix| Cidr::new(v4(11), prefix).expect("valid");
+        assert!(cidr(24).contains(v4(254)));
+        assert!(!cidr(24).contains(Ipv4Addr::new(192, 0, 3, 11).into()));
+        assert!(cidr(0).contains(Ipv4Addr::new(8, 8, 8, 8).into()));
+        assert!(cidr(32).contains(v4(11)));
+        assert!(!cidr(32).contains(v4(10)));
+        assert_eq!(Cidr::new(v4(11), 33), None);
+        let v6 = |text: &str| text.parse::<IpAddr>().expect("valid");
+        let net = Cidr::new(v6("2001:db8::11"), 64).expect("valid");
+        assert!(
+            net.contains(v6("2001:db8::ffff"))
+                && !net.contains(v6("2001:db8:0:1::11"))
+                && !net.contains(v4(11))
+        );
+        assert!(Cidr::new(v6("::"), 128).is_some_and(|net| net.contains(v6("::"))));
+        assert_eq!(Cidr::new(v6("::"), 129), None);
     }
 }

@@ -1,13 +1,13 @@
-//! Announcements of virtual IPs: when (a pure schedule) and with what (ARP request and reply form). The claim itself is
-//! [`crate::lease`]. `spec/ha.md` section 6; RFC 5227 section 2.3.
+//! Announcements of virtual IPs: when (a pure schedule) and with what (ARP request and reply form, unsolicited neighbour
+//! advertisement). The claim itself is [`crate::lease`]. `spec/ha.md` section 6; RFC 5227 section 2.3; RFC 4861 section 7.2.6.
 
 use crate::Port;
 use crate::raw::RawSocket;
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 use core::time::Duration;
 use rustix::io::Errno;
 use twinpost_types::{Instant, VIPS_MAX};
-use twinpost_wire::arp::{announce_reply, announce_request};
+use twinpost_wire::neighbour::announcements;
 
 /// Times of the first announcements after a claim. Thick at the beginning, so that a switch which drops one frame is told
 /// again before a client notices.
@@ -66,13 +66,13 @@ fn offset_ms(number: u64) -> u64 {
 pub struct Announcer {
     schedule: AnnounceSchedule,
     mac: [u8; 6],
-    vips: heapless::Vec<Ipv4Addr, VIPS_MAX>,
+    vips: heapless::Vec<IpAddr, VIPS_MAX>,
 }
 
 impl Announcer {
     /// An announcer that is stopped. Of more than `VIPS_MAX` addresses the first are taken: a group cannot have more.
     #[must_use]
-    pub fn new(port: &Port, vips: &[Ipv4Addr]) -> Self {
+    pub fn new(port: &Port, vips: &[IpAddr]) -> Self {
         let vips = vips.iter().copied().take(VIPS_MAX).collect();
         Self { schedule: AnnounceSchedule::default(), mac: port.mac, vips }
     }
@@ -105,8 +105,8 @@ impl Announcer {
         }
         let mut result = Ok(true);
         for vip in &self.vips {
-            for frame in [announce_request(self.mac, *vip), announce_reply(self.mac, *vip)] {
-                if let Err(errno) = socket.send(&frame) {
+            for frame in announcements(self.mac, *vip) {
+                if let Err(errno) = socket.send(frame.bytes()) {
                     result = result.and(Err(errno));
                 }
             }

@@ -10,10 +10,12 @@
 //!
 //! A lease that ran out is never renewed: the peer may hold the address by now. It is [`LeaseState::Lost`] until the next claim.
 
+use crate::address::bits;
+use crate::gate::Gate;
 use crate::netlink::{Message, Socket, messages};
 use crate::rt::{Priority, RtError, Wake, become_realtime, now, timespec};
 use crate::{Cidr, Port};
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use core::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -58,23 +60,32 @@ impl Pulse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vip {
     port: u32,
-    address: Ipv4Addr,
+    address: IpAddr,
     prefix: u8,
+    /// Outgoing connections may come from it.
+    preferred: bool,
 }
 
 impl Vip {
-    /// The virtual IP `vip` beside the address `own` of `port`. In the same subnet it is added as a host address (/32): no second
+    /// The virtual IP `vip` beside the address `own` of `port`. In the same subnet it is added as a host address (/32, /128): no second
     /// route to the subnet, no primary and secondary addresses that could take each other along. In another subnet it
-    /// brings its own route.
+    /// brings its own route. Outgoing connections keep coming from the own address.
     #[must_use]
     pub fn beside(port: &Port, own: Cidr, vip: Cidr) -> Self {
-        let prefix = if own.contains(vip.address()) { 32 } else { vip.prefix() };
-        Self { port: port.index, address: vip.address(), prefix }
+        let prefix = if own.contains(vip.address()) { bits(vip.address()) } else { vip.prefix() };
+        Self { port: port.index, address: vip.address(), prefix, preferred: vip.address().is_ipv4() }
+    }
+
+    /// The virtual IP `vip` in place of the own address of `port`: with the route to its subnet, and outgoing connections come from
+    /// it. Who claims it takes the own address away afterwards.
+    #[must_use]
+    pub fn instead(port: &Port, vip: Cidr) -> Self {
+        Self { port: port.index, address: vip.address(), prefix: vip.prefix(), preferred: true }
     }
 
     /// The address.
     #[must_use]
-    pub fn address(&self) -> Ipv4Addr {
+    pub fn address(&self) -> IpAddr {
         self.address
     }
 }
@@ -108,11 +119,14 @@ pub enum LeaseError {
         /// What was asked for.
         what: &'static str,
         /// For which address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Its answer.
         #[source]
         source: Errno,
     },
+    /// The gate of the bridge could not be moved.
+    #[error("the kernel refused to move the gate of the bridge")]
+    Gate(#[source] Errno),
     /// The lease thread could not be started.
     #[error("cannot start the lease thread: {what}")]
     Start {
@@ -175,7 +189,12 @@ impl LeaseKeeper {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Claims `vips` and nothing else; returns when the kernel has them. Claiming what is held already renews it. Takes
+    /// From now on `gate` is open while a claim is held, and shut otherwise.
+    pub fn guard(&self, gate: Gate) {
+        self.shared.lock().gate = Some(gate);
+    }
+
+    /// Claims `vips` (none is a claim too: the gate opens) and nothing else; returns when the kernel has them. Claiming what is held already renews it. Takes
     /// microseconds; executors call it, never the heartbeat thread.
     ///
     /// # Errors
@@ -259,6 +278,7 @@ struct Lease {
     sequence: u32,
     state: LeaseState,
     held: heapless::Vec<Held, VIPS_MAX>,
+    gate: Option<Gate>,
     renewed: Instant,
 }
 
@@ -272,7 +292,7 @@ struct Held {
 impl Lease {
     fn new(socket: Socket) -> Self {
         let held = heapless::Vec::new();
-        Self { socket, sequence: 0, state: LeaseState::Free, held, renewed: Instant(0) }
+        Self { socket, sequence: 0, state: LeaseState::Free, held, gate: None, renewed: Instant(0) }
     }
 
     fn claim(&mut self, vips: &[Vip], at: Instant) -> Result<(), LeaseError> {
@@ -322,6 +342,7 @@ impl Lease {
     }
 
     fn renew(&mut self) -> Result<(), LeaseError> {
+        let until = now() + Duration::from_secs(u64::from(LIFETIME_S));
         for place in 0..self.held.len() {
             let Held { vip, add, .. } = self.held[place].clone();
             self.transact(add).map_err(|source| LeaseError::Refused {
@@ -330,11 +351,15 @@ impl Lease {
                 source,
             })?;
         }
-        Ok(())
+        self.set_gate(until)
+    }
+
+    fn set_gate(&self, until: Instant) -> Result<(), LeaseError> {
+        self.gate.as_ref().map_or(Ok(()), |gate| gate.open_until(until).map_err(LeaseError::Gate))
     }
 
     fn delete_all(&mut self) -> Result<(), LeaseError> {
-        let mut result = Ok(());
+        let mut result = self.set_gate(Instant(0));
         for place in 0..self.held.len() {
             let Held { vip, delete, .. } = self.held[place].clone();
             match self.transact(delete) {
@@ -371,12 +396,15 @@ impl Lease {
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_CACHEINFO: u16 = 6;
+/// The kernel does not probe an IPv6 address again before it answers for it: it was probed before the claim.
+const IFA_F_NODAD: u8 = 2;
 
 fn add_message(vip: &Vip) -> Message {
     let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
     // struct ifa_cacheinfo: preferred and valid lifetime in seconds, two time stamps that only the kernel sets.
+    let preferred = if vip.preferred { LIFETIME_S } else { 0 };
     let mut lifetimes = [0; 16];
-    lifetimes[..4].copy_from_slice(&LIFETIME_S.to_ne_bytes());
+    lifetimes[..4].copy_from_slice(&preferred.to_ne_bytes());
     lifetimes[4..8].copy_from_slice(&LIFETIME_S.to_ne_bytes());
     address_message(libc::RTM_NEWADDR, flags, vip).attribute(IFA_CACHEINFO, &lifetimes)
 }
@@ -388,11 +416,20 @@ fn delete_message(vip: &Vip) -> Message {
 fn address_message(kind: u16, flags: libc::c_int, vip: &Vip) -> Message {
     // struct ifaddrmsg: family, prefix length, flags, scope, index.
     let mut header = [0; 8];
-    header[0] = u8::try_from(libc::AF_INET).expect("address families here have 8 bits");
+    let family = if vip.address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    header[0] = u8::try_from(family).expect("address families here have 8 bits");
     header[1] = vip.prefix;
     header[4..].copy_from_slice(&vip.port.to_ne_bytes());
-    let octets = vip.address.octets();
-    Message::new(kind, flags, &header).attribute(IFA_LOCAL, &octets).attribute(IFA_ADDRESS, &octets)
+    match vip.address {
+        IpAddr::V4(address) => {
+            let octets = address.octets();
+            Message::new(kind, flags, &header).attribute(IFA_LOCAL, &octets).attribute(IFA_ADDRESS, &octets)
+        }
+        IpAddr::V6(address) => {
+            header[2] = IFA_F_NODAD;
+            Message::new(kind, flags, &header).attribute(IFA_ADDRESS, &address.octets())
+        }
+    }
 }
 
 fn encode(state: LeaseState) -> u8 {

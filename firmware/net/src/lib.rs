@@ -1,10 +1,10 @@
 //! The network side of a unit: raw heartbeat sockets, carriers, addresses, the leased virtual IPs with their announcements,
-//! neighbour probes. Executes and reports; decides nothing (`ha` does). Linux only: AF_PACKET, rtnetlink, sysfs.
+//! sockets for neighbour probes. Executes and reports; decides nothing (`ha` does). Linux only: AF_PACKET, rtnetlink, sysfs.
 //! `spec/ha.md` sections 3, 5 and 6.
 //!
 //! ```text
-//! heartbeat thread (SCHED_FIFO)      poll(raw links, raw service, LinkWatch, Timer, Wake)
-//!    │ Pulse::beat                     wire::Session, ha, Announcer, probe::Targets: no allocation
+//! heartbeat thread (SCHED_FIFO)      poll(raw links, raw service, LinkWatch)
+//!    │ Pulse::beat                     wire::Session, wire::neighbour, ha, Announcer: no allocation
 //!    ▼
 //! lease thread (SCHED_FIFO, lower)   every 250 ms: refresh the virtual IPs while the pulse is fresh
 //! executors (tokio)                  address, greeting, LeaseKeeper::claim and release
@@ -25,17 +25,18 @@
 //! # Unsafe code
 //!
 //! `unsafe` is used where rustix has no safe call: binding AF_PACKET sockets, attaching their filters, `SO_PRIORITY`,
-//! `SIOCGIFHWADDR` and `sched_setscheduler`. Each place says why it is sound.
+//! `SIOCGIFHWADDR`, `sched_setscheduler` and `bpf`. Each place says why it is sound.
 #![allow(clippy::disallowed_methods, reason = "an IO crate: it reads the clock and waits for the network")]
 
 pub mod address;
 pub mod announce;
+pub mod bridge;
+pub mod gate;
 pub mod greeting;
 pub mod lease;
 pub mod links;
 mod netlink;
 mod port;
-pub mod probe;
 pub mod raw;
 pub mod rt;
 

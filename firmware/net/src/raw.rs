@@ -27,8 +27,11 @@ pub enum Filter {
         /// `hb-base-port`.
         port: u16,
     },
-    /// Service port: ARP only.
-    Arp,
+    /// Service port: ARP, and neighbour discovery of IPv6 if asked for (then the filter sees every frame of the port).
+    Neighbours {
+        /// IPv6 too.
+        ipv6: bool,
+    },
 }
 
 /// A raw socket on one port; non-blocking, closed on exec.
@@ -65,8 +68,8 @@ impl RawSocket {
         sockopt::set_socket_recv_buffer_size(&fd, RECEIVE_BUFFER_BYTES)
             .map_err(fail("set the receive buffer"))?;
         let protocol = match filter {
-            Filter::Heartbeat { .. } => libc::ETH_P_ALL,
-            Filter::Arp => libc::ETH_P_ARP,
+            Filter::Heartbeat { .. } | Filter::Neighbours { ipv6: true } => libc::ETH_P_ALL,
+            Filter::Neighbours { ipv6: false } => libc::ETH_P_ARP,
         };
         bind_port(&fd, port.index, protocol).map_err(fail("bind the raw socket"))?;
         Ok(Self { fd, index: port.index })
@@ -147,10 +150,13 @@ const LOAD_HEADER_LENGTH: u32 = libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH;
 const JUMP_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
 const JUMP_SET: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
 const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+/// ICMPv6 types of neighbour discovery (RFC 4861 sections 4.3 and 4.4).
+const SOLICITATION: u32 = 135;
+const ADVERTISEMENT: u32 = 136;
 /// Keep the whole frame.
 const KEEP: u32 = u32::MAX;
 
-/// The classic BPF program of a filter. Offsets are those of an untagged Ethernet frame with IPv4.
+/// The classic BPF program of a filter. Offsets are those of an untagged Ethernet frame with IPv4 or IPv6.
 fn program(filter: Filter) -> Vec<libc::sock_filter> {
     let packet_type = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE).cast_unsigned();
     let mut program = vec![
@@ -163,7 +169,18 @@ fn program(filter: Filter) -> Vec<libc::sock_filter> {
         statement(RETURN, KEEP),
     ];
     match filter {
-        Filter::Arp => program.push(statement(RETURN, 0)),
+        Filter::Neighbours { ipv6: false } => program.push(statement(RETURN, 0)),
+        Filter::Neighbours { ipv6: true } => program.extend([
+            jump(JUMP_EQUAL, libc::ETH_P_IPV6.cast_unsigned(), 0, 5),
+            // No extension headers: RFC 6980 forbids them to matter here.
+            statement(LOAD_BYTE, 20),
+            jump(JUMP_EQUAL, libc::IPPROTO_ICMPV6.cast_unsigned(), 0, 3),
+            statement(LOAD_BYTE, 54),
+            jump(JUMP_EQUAL, SOLICITATION, 2, 0),
+            jump(JUMP_EQUAL, ADVERTISEMENT, 1, 0),
+            statement(RETURN, 0),
+            statement(RETURN, KEEP),
+        ]),
         Filter::Heartbeat { port } => program.extend([
             jump(JUMP_EQUAL, libc::ETH_P_IP.cast_unsigned(), 0, 7),
             statement(LOAD_BYTE, 23),

@@ -1,47 +1,36 @@
-//! The crate against the real kernel: sockets, filters, carriers, addresses, leases, announcements and probes between two
-//! network namespaces. Needs root and iproute2; says SKIPPED otherwise.
+//! The crate against the real kernel: sockets, filters, carriers and own addresses between two network namespaces; virtual IPs are
+//! in `virtual_ips.rs`. Needs root and iproute2; says SKIPPED otherwise.
 #![allow(clippy::disallowed_methods, reason = "tests wait for the kernel and run `ip`")]
 
+#[path = "namespace/frames.rs"]
+mod frames;
 mod namespace;
+#[path = "namespace/tools.rs"]
+mod tools;
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
+use frames::next_frame;
 use namespace::{ip, with_peer};
 use std::collections::HashMap;
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
-use twinpost_net::lease::{LeaseError, LeaseKeeper, LeaseState, Pulse, Vip};
+use tools::{port, until};
 use twinpost_net::links::{Carrier, LinkEvent, LinkWatch};
-use twinpost_net::probe::{Heard, Targets};
 use twinpost_net::raw::{FRAME_BUF_BYTES, Filter, RawSocket, UdpSink};
-use twinpost_net::{Cidr, Port, PortError, address, announce, rt};
-use twinpost_wire::arp;
+use twinpost_net::{Cidr, Port, PortError, address};
 use twinpost_wire::frame::{self, FRAME_BYTES_MAX, Udp};
+use twinpost_wire::{arp, ndp};
 
 const HB_PORT: u16 = 20000;
+const ARP: Filter = Filter::Neighbours { ipv6: false };
 const HERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
 const THERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 12);
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 
 fn cidr(address: Ipv4Addr) -> Cidr {
-    Cidr::new(address, 24).expect("valid")
-}
-
-fn port(name: &str) -> Port {
-    Port::find(name).expect("made before")
-}
-
-/// Waits until `check` holds; how long that took.
-fn until(limit_ms: u64, mut check: impl FnMut() -> bool) -> Duration {
-    let begin = Instant::now();
-    while !check() {
-        assert!(begin.elapsed() < Duration::from_millis(limit_ms), "not within {limit_ms} ms");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    begin.elapsed()
+    Cidr::new(IpAddr::V4(address), 24).expect("valid")
 }
 
 fn holds(address: Ipv4Addr) -> bool {
@@ -50,17 +39,6 @@ fn holds(address: Ipv4Addr) -> bool {
 
 fn set_address(name: &str, address: Ipv4Addr) {
     ip(&["addr", "add", &format!("{address}/24"), "dev", name]);
-}
-
-/// The next frame, waiting for it.
-fn next_frame(socket: &RawSocket) -> Vec<u8> {
-    let mut buf = [0; FRAME_BUF_BYTES];
-    let mut length = None;
-    until(2000, || {
-        length = socket.recv(&mut buf).expect("receive");
-        length.is_some()
-    });
-    buf[..length.expect("waited for")].to_vec()
 }
 
 fn heartbeat_frame(from: &Port, to: &Port, dst_port: u16, payload: &[u8]) -> Vec<u8> {
@@ -120,9 +98,10 @@ fn heartbeats_cross_the_cable_and_the_filter_stops_the_rest() {
 fn the_service_socket_hears_arp_only_and_survives_a_port_that_goes_down() {
     with_peer(1, |peer| {
         let (here, there) = (port("p0"), peer.run(|| port("q0")));
-        let socket = RawSocket::open(&here, Filter::Arp).expect("root");
-        let peers = peer.run(|| RawSocket::open(&port("q0"), Filter::Arp).expect("root"));
+        let socket = RawSocket::open(&here, ARP).expect("root");
+        let peers = peer.run(|| RawSocket::open(&port("q0"), ARP).expect("root"));
         peers.send(&heartbeat_frame(&there, &here, HB_PORT, b"no")).expect("send");
+        peers.send(ndp::announce(there.mac, THERE.to_ipv6_mapped()).bytes()).expect("send");
         peers.send(&arp::announce_request(there.mac, THERE)).expect("send");
         assert_eq!(arp::parse(&next_frame(&socket)).expect("ARP").sender_ip, THERE);
         ip(&["link", "set", "p0", "down"]);
@@ -247,7 +226,7 @@ fn addresses_and_routes_are_set_and_replaced() {
         address::strict_arp().expect("root");
         // The weak host model would answer for p1's address on p0.
         peer.run(|| set_address("q0", THERE));
-        let socket = peer.run(|| RawSocket::open(&port("q0"), Filter::Arp).expect("root"));
+        let socket = peer.run(|| RawSocket::open(&port("q0"), ARP).expect("root"));
         let (asker, own) = (peer.run(|| port("q0")), port("p0"));
         for (asked, answered) in [(Ipv4Addr::new(203, 0, 113, 7), false), (HERE, true)] {
             socket.send(&arp::request(asker.mac, THERE, asked, None)).expect("send");
@@ -257,184 +236,5 @@ fn addresses_and_routes_are_set_and_replaced() {
                 socket.recv(&mut buf).expect("receive").and_then(|length| arp::parse(&buf[..length]));
             assert_eq!(answer.map(|arp| arp.sender_mac), answered.then_some(own.mac), "{asked}");
         }
-    });
-}
-
-/// Beats a pulse until told to stop, as the heartbeat thread does.
-struct Beating {
-    pulse: Arc<Pulse>,
-    stop: Arc<AtomicBool>,
-}
-
-impl Beating {
-    fn start() -> Self {
-        let (pulse, stop) = (Arc::new(Pulse::new()), Arc::new(AtomicBool::new(false)));
-        pulse.beat(rt::now());
-        let (of_thread, told) = (Arc::clone(&pulse), Arc::clone(&stop));
-        std::thread::spawn(move || {
-            rt::become_realtime(rt::Priority::Heartbeat).expect("root");
-            while !told.load(Ordering::Acquire) {
-                of_thread.beat(rt::now());
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        });
-        Self { pulse, stop }
-    }
-}
-
-impl Drop for Beating {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
-    }
-}
-
-fn claimed(beating: &Beating) -> LeaseKeeper {
-    let keeper = LeaseKeeper::start(Arc::clone(&beating.pulse)).expect("root");
-    keeper.claim(&[Vip::beside(&port("p0"), cidr(HERE), cidr(VIP))]).expect("claimed");
-    keeper
-}
-
-#[test]
-fn a_lease_is_renewed_released_and_leaves_the_ports_own_address_alone() {
-    with_peer(1, |_| {
-        set_address("p0", HERE);
-        let routes_before = ip(&["route"]);
-        let beating = Beating::start();
-        let keeper = claimed(&beating);
-        for _ in 0..30 {
-            assert!(holds(VIP) && keeper.state() == LeaseState::Held);
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        assert_eq!(ip(&["route"]), routes_before, "no second route to the subnet");
-        keeper.claim(&[Vip::beside(&port("p0"), cidr(HERE), cidr(VIP))]).expect("again");
-        keeper.release().expect("released");
-        assert!(!holds(VIP) && holds(HERE) && keeper.state() == LeaseState::Free);
-        keeper.release().expect("nothing held is no error");
-        assert_eq!(ip(&["route"]), routes_before);
-        std::thread::sleep(Duration::from_millis(600));
-        assert!(!holds(VIP), "not renewed after the release");
-    });
-}
-
-#[test]
-fn a_stalled_heartbeat_thread_loses_the_lease_for_good() {
-    with_peer(1, |_| {
-        set_address("p0", HERE);
-        let beating = Beating::start();
-        let keeper = claimed(&beating);
-        let pulse = Arc::clone(&beating.pulse);
-        drop(beating);
-        let gone = until(2000, || !holds(VIP));
-        until(500, || keeper.state() == LeaseState::Lost);
-        println!("gone {gone:?} after the heartbeat thread stalled");
-        // It lives again, but somebody else may have the address by now.
-        pulse.beat(rt::now());
-        std::thread::sleep(Duration::from_millis(400));
-        assert!(!holds(VIP) && keeper.state() == LeaseState::Lost);
-        let vip = Vip::beside(&port("p0"), cidr(HERE), cidr(VIP));
-        std::thread::sleep(Duration::from_millis(200));
-        assert!(matches!(keeper.claim(&[vip]), Err(LeaseError::NoPulse)));
-        pulse.beat(rt::now());
-        keeper.claim(&[vip]).expect("a new decision may claim it again");
-        assert!(holds(VIP));
-    });
-}
-
-#[test]
-fn a_claim_is_all_or_nothing() {
-    with_peer(1, |_| {
-        set_address("p0", HERE);
-        let beating = Beating::start();
-        let keeper = LeaseKeeper::start(Arc::clone(&beating.pulse)).expect("root");
-        let mut no_such_port = port("p0");
-        no_such_port.index = 9999;
-        let vip = Vip::beside(&port("p0"), cidr(HERE), cidr(VIP));
-        let impossible = Vip::beside(&no_such_port, cidr(HERE), cidr(THERE));
-        let refused = keeper.claim(&[vip, impossible]).expect_err("there is no such port");
-        assert!(matches!(refused, LeaseError::Refused { what: "claim", address: THERE, .. }), "{refused:?}");
-        assert!(!holds(VIP) && keeper.state() == LeaseState::Free);
-        let foreign = Vip::beside(&port("p0"), cidr(HERE), cidr(Ipv4Addr::new(198, 51, 100, 9)));
-        keeper.claim(&[vip, foreign]).expect("two, one of them in another subnet");
-        assert!(ip(&["route"]).contains("198.51.100.0/24"), "it brings its own route");
-        keeper.claim(&[vip]).expect("less");
-        assert!(holds(VIP) && !holds(foreign.address()));
-    });
-}
-
-/// Not a test by itself: the program that is killed by the test below.
-#[test]
-fn lease_child() {
-    if std::env::var_os("TWINPOST_LEASE_CHILD").is_none() {
-        return;
-    }
-    let beating = Beating::start();
-    let _keeper = claimed(&beating);
-    loop {
-        std::thread::park();
-    }
-}
-
-#[test]
-fn addresses_vanish_when_the_supervisor_is_killed_or_stopped() {
-    with_peer(1, |_| {
-        set_address("p0", HERE);
-        for signal in ["-KILL", "-STOP"] {
-            let mut child = Command::new(std::env::current_exe().expect("this test"))
-                .args(["--exact", "lease_child", "--nocapture"])
-                .env("TWINPOST_LEASE_CHILD", "1")
-                .stdout(Stdio::null())
-                .spawn()
-                .expect("spawn");
-            until(10_000, || holds(VIP));
-            std::thread::sleep(Duration::from_millis(1500));
-            assert!(holds(VIP), "renewed while the supervisor lives");
-            let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill");
-            assert!(sent.success());
-            let gone = until(2000, || !holds(VIP));
-            println!("gone {gone:?} after {signal}");
-            assert!(holds(HERE));
-            child.kill().expect("still a child");
-            child.wait().expect("killed");
-        }
-    });
-}
-
-#[test]
-fn announcements_reach_the_other_end_in_both_forms() {
-    with_peer(1, |peer| {
-        let here = port("p0");
-        let socket = RawSocket::open(&here, Filter::Arp).expect("root");
-        let peers = peer.run(|| RawSocket::open(&port("q0"), Filter::Arp).expect("root"));
-        let mut announcer = announce::Announcer::new(&here, &[VIP]);
-        assert!(!announcer.send_due(rt::now(), &socket).expect("nothing to send"));
-        announcer.start(rt::now());
-        assert!(announcer.send_due(rt::now(), &socket).expect("sent"));
-        for request in [true, false] {
-            let heard = arp::parse(&next_frame(&peers)).expect("ARP");
-            assert_eq!((heard.request, heard.sender_ip, heard.sender_mac), (request, VIP, here.mac));
-        }
-        let next = announcer.next_deadline().expect("goes on");
-        assert!(next <= rt::now() + Duration::from_millis(50));
-    });
-}
-
-#[test]
-fn the_peers_kernel_answers_probes() {
-    with_peer(1, |peer| {
-        peer.run(|| set_address("q0", THERE));
-        let (here, there) = (port("p0"), peer.run(|| port("q0")));
-        let socket = RawSocket::open(&here, Filter::Arp).expect("root");
-        let mut targets = Targets::new();
-        targets.set("peer", here.index, Some(THERE));
-        let (on, frame) = targets.request("peer", here.mac, HERE).expect("known");
-        assert_eq!(on, socket.index());
-        for probe in [frame, arp::probe(here.mac, THERE)] {
-            socket.send(&probe).expect("send");
-            let answer = arp::parse(&next_frame(&socket)).expect("ARP");
-            assert_eq!(targets.heard(here.index, &answer), Heard::Answer { target: "peer", mac: there.mac });
-        }
-        socket.send(&arp::probe(here.mac, VIP)).expect("send");
-        std::thread::sleep(Duration::from_millis(100));
-        assert_eq!(socket.recv(&mut [0; FRAME_BUF_BYTES]).expect("receive"), None, "nobody has it");
     });
 }

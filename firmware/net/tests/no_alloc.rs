@@ -1,22 +1,21 @@
-//! A turn of the heartbeat thread allocates nothing: sockets, carriers, timer, probes, announcements, sealing and opening, on a
+//! A turn of the heartbeat thread allocates nothing: sockets, carriers, probes, announcements, sealing and opening, on a
 //! locked real-time thread. An allocation aborts this program. Needs root and iproute2; says SKIPPED otherwise.
 #![allow(clippy::disallowed_methods, reason = "its namespaces are made with `ip`")]
 
 mod namespace;
 
 use assert_no_alloc::{AllocDisabler, assert_no_alloc};
-use core::net::Ipv4Addr;
-use core::time::Duration;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use namespace::with_peer;
 use twinpost_net::announce::Announcer;
 use twinpost_net::lease::Pulse;
 use twinpost_net::links::{Carrier, LinkWatch};
-use twinpost_net::probe::Targets;
 use twinpost_net::raw::{FRAME_BUF_BYTES, Filter, RawSocket};
 use twinpost_net::{Port, rt};
 use twinpost_types::{BootId, LinkId, Report, UnitId};
 use twinpost_wire::frame::{self, FRAME_BYTES_MAX, Udp};
-use twinpost_wire::{DATAGRAM_BYTES_MAX, Drop, Keys, Session, arp};
+use twinpost_wire::neighbour::{self, Own};
+use twinpost_wire::{DATAGRAM_BYTES_MAX, Drop, Keys, Session};
 
 #[global_allocator]
 static ALLOCATOR: AllocDisabler = AllocDisabler;
@@ -32,6 +31,7 @@ struct End {
     socket: RawSocket,
     accepted: u32,
     hellos: u32,
+    heard: u32,
 }
 
 impl End {
@@ -44,7 +44,7 @@ impl End {
     fn new(keys: &Keys, unit: u64, (port, socket): (Port, RawSocket)) -> Self {
         let boot = BootId(rt::random_u128());
         let session = Session::new(keys.clone(), UnitId(unit), boot, rt::random_u64());
-        Self { session, port, socket, accepted: 0, hellos: 0 }
+        Self { session, port, socket, accepted: 0, hellos: 0, heard: 0 }
     }
 
     fn send(&mut self, to_mac: [u8; 6]) {
@@ -63,14 +63,15 @@ impl End {
         self.socket.send(&out[..length]).expect("send");
     }
 
-    fn receive(&mut self, targets: &mut Targets<u8>) {
+    fn receive(&mut self) {
         let mut buf = [0; FRAME_BUF_BYTES];
         while let Some(length) = self.socket.recv(&mut buf).expect("receive") {
-            if let Some(arp) = arp::parse(&buf[..length]) {
-                let _heard = targets.heard(self.port.index, &arp);
+            if let Some(speaker) = neighbour::speaker(&buf[..length]) {
+                self.heard += u32::from(speaker.ip == IpAddr::V4(HERE));
                 continue;
             }
-            let udp = frame::parse(&buf[..length]).expect("nothing else passes the filter");
+            // Only probes pass the filter besides heartbeats; they claim nothing.
+            let Some(udp) = frame::parse(&buf[..length]) else { continue };
             match self.session.open(LinkId::ALL[0], udp.payload, rt::random_u64()) {
                 Ok(_) => self.accepted += 1,
                 Err(Drop::Hello { must_answer: true }) => self.hellos += 1,
@@ -88,10 +89,10 @@ fn the_heartbeat_thread_allocates_nothing() {
         let mut there = End::new(&keys, 2, peer.run(|| End::open("q0")));
         let mut watch = LinkWatch::open().expect("netlink");
         let carrier = Carrier::open("p0").expect("there");
-        let (timer, wake, pulse) =
-            (rt::Timer::new().expect("fd"), rt::Wake::new().expect("fd"), Pulse::new());
-        let mut announcer = Announcer::new(&here.port, &[HERE]);
-        let mut targets = Targets::new();
+        let (wake, pulse) = (rt::Wake::new().expect("fd"), Pulse::new());
+        let own = Own { mac: here.port.mac, ipv4: HERE, ipv6: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1) };
+        let vips = [IpAddr::V4(HERE), IpAddr::V6(own.ipv6)];
+        let mut announcer = Announcer::new(&here.port, &vips);
         rt::lock_memory().expect("root");
         rt::become_realtime(rt::Priority::Heartbeat).expect("root");
         rt::touch_stack();
@@ -101,23 +102,23 @@ fn the_heartbeat_thread_allocates_nothing() {
             for _ in 0..20 {
                 let now = rt::now();
                 pulse.beat(now);
-                timer.arm(now + Duration::from_millis(1));
                 wake.notify();
                 wake.drain();
                 watch.read(|_| carriers += 1).expect("read");
                 assert_eq!(carrier.read(), Some(true));
                 let _sent = announcer.send_due(now, &here.socket).expect("sent");
-                targets.set(0, here.port.index, Some(THERE));
-                let (_, probe) = targets.request(0, here.port.mac, HERE).expect("known");
-                here.socket.send(&probe).expect("send");
+                for ip in vips {
+                    here.socket.send(neighbour::request(&own, ip).bytes()).expect("send");
+                    here.socket.send(neighbour::probe(own.mac, ip).bytes()).expect("send");
+                }
                 here.send(there.port.mac);
-                there.receive(&mut targets);
+                there.receive();
                 there.send(here.port.mac);
-                here.receive(&mut targets);
-                timer.disarm();
+                here.receive();
             }
         });
         assert!(here.accepted + there.accepted >= 38 && here.hellos + there.hellos <= 2);
         assert!(carriers >= 2, "lo and p0");
+        assert!(there.heard >= 20, "{}", there.heard);
     });
 }

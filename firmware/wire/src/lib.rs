@@ -1,6 +1,6 @@
 //! What units say to each other on the heartbeat links, as bytes: sealing and opening of heartbeat datagrams
-//! ([`Session`]), the Ethernet/IPv4/UDP frames around them ([`frame`]) and the ARP packets of probes and announcements
-//! ([`arp`]). Pure, `no_std`; allocates nothing after [`Keys::derive`]. It opens no socket, reads no clock and draws no
+//! ([`Session`]), the Ethernet/IPv4/UDP frames around them ([`frame`]) and the packets of probes and announcements ([`arp`] for
+//! IPv4, [`ndp`] for IPv6, [`neighbour`] for both). Pure, `no_std`; allocates nothing after [`Keys::derive`]. It opens no socket, reads no clock and draws no
 //! random numbers: time plays no part, entropy is passed in. `spec/ha.md` section 3.
 //!
 //! # How replays are told from life without a clock
@@ -46,6 +46,8 @@ mod counters;
 mod datagram;
 pub mod frame;
 mod keys;
+pub mod ndp;
+pub mod neighbour;
 mod session;
 
 pub use counters::{Counters, Drop};
@@ -70,5 +72,5 @@ pub fn fuzz_open(data: &[u8]) {
     assert!(session.open(LinkId::ALL[0], &prefixed[..n], 2).is_err(), "a forgery was accepted");
     let _ = datagram::decode_body(data);
     let _ = frame::parse(data);
-    let _ = arp::parse(data);
+    let _ = neighbour::speaker(data);
 }

@@ -1,10 +1,10 @@
-//! The heartbeat path allocates nothing: sealing, opening (good and bad), frames, ARP. An allocation aborts this program.
+//! The heartbeat path allocates nothing: sealing, opening (good and bad), frames, ARP and neighbour discovery. An allocation aborts this program.
 
 use assert_no_alloc::{AllocDisabler, assert_no_alloc};
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use twinpost_types::{BootId, LinkId, Report, UnitId};
 use twinpost_wire::frame::{self, FRAME_BYTES_MAX, Udp};
-use twinpost_wire::{DATAGRAM_BYTES_MAX, Keys, Session, arp};
+use twinpost_wire::{DATAGRAM_BYTES_MAX, Keys, Session, neighbour};
 
 #[global_allocator]
 static ALLOCATOR: AllocDisabler = AllocDisabler;
@@ -14,7 +14,7 @@ fn the_heartbeat_path_allocates_nothing() {
     let keys = Keys::derive("password", "group").expect("memory");
     let mut a = Session::new(keys.clone(), UnitId(1), BootId(1), 1);
     let mut b = Session::new(keys, UnitId(2), BootId(2), 2);
-    let mut accepted = 0_u64;
+    let (mut accepted, mut spoken) = (0_u64, 0_u64);
     assert_no_alloc(|| {
         let (mut datagram, mut buf) = ([0; DATAGRAM_BYTES_MAX], [0; FRAME_BYTES_MAX]);
         for turn in 0..50_u64 {
@@ -36,9 +36,19 @@ fn the_heartbeat_path_allocates_nothing() {
                 let _replayed = to.open(link, parsed.payload, turn + 3);
                 let _damaged = to.open(link, &parsed.payload[1..], turn + 3);
             }
-            let request = arp::request([2; 6], Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2), None);
-            let _request = arp::parse(&request).expect("own frame");
+            for ip in [
+                IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)),
+                IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2)),
+            ] {
+                for frame in neighbour::announcements([2; 6], ip) {
+                    spoken +=
+                        u64::from(neighbour::speaker(frame.bytes()).is_some_and(|speaker| speaker.ip == ip));
+                }
+                let probe = neighbour::probe([2; 6], ip);
+                assert!(neighbour::speaker(probe.bytes()).is_none());
+            }
         }
     });
     assert!(accepted > 80, "{accepted}");
+    assert_eq!(spoken, 50 * 3);
 }

@@ -20,7 +20,10 @@ pub fn with_peer(ends: usize, test: impl FnOnce(&Peer) + Send + 'static) {
             let thread = peer.thread.to_string();
             ip(&["link", "add", &here, "type", "veth", "peer", "name", &there, "netns", &thread]);
             ip(&["link", "set", &here, "up"]);
-            peer.run(move || ip(&["link", "set", &there, "up"]));
+            let end = there.clone();
+            peer.run(move || ip(&["link", "set", &end, "up"]));
+            wait_for_carrier(&here);
+            peer.run(move || wait_for_carrier(&there));
         }
         test(&peer);
     };
@@ -68,6 +71,17 @@ impl Drop for Peer {
 /// Runs `ip` with `arguments` in the namespace of the calling thread; returns what it prints.
 pub fn ip(arguments: &[&str]) -> String {
     command("ip", arguments)
+}
+
+/// Until the kernel has switched the sending queue of a port on, what is sent is lost without an error.
+fn wait_for_carrier(name: &str) {
+    for _ in 0..1000 {
+        if ip(&["link", "show", name]).contains("state UP") {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    panic!("{name} has no carrier");
 }
 
 fn command(program: &str, arguments: &[&str]) -> String {
