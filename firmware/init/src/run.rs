@@ -86,6 +86,9 @@ pub struct Runner {
     end: Option<(Kind, shutdown::Progress)>,
 }
 
+/// Nice value of PID 1: the highest there is.
+const PRIORITY: i32 = -20;
+
 impl Runner {
     /// Signals, socket, log writer; then the services that start at boot.
     ///
@@ -100,6 +103,8 @@ impl Runner {
         mask.thread_block()?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         let _ = rustix::system::reboot(rustix::system::RebootCommand::CadOff);
+        // The watchdog is petted from here: a box full of work is no dead box. Services get their own value.
+        let _ = rustix::process::setpriority_process(None, PRIORITY);
         let listener = socket::listen().map_err(|error| {
             alarm::raise(
                 "init-socket",

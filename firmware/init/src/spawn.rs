@@ -75,6 +75,7 @@ pub fn execute(service: &Service, terminals: &Terminals) -> Result<(u32, Option<
     let _ = fs::create_dir(&group);
     let members = OpenOptions::new().write(true).open(group.join("cgroup.procs")).ok();
     let takes_terminal = console.is_some();
+    let nice = service.nice;
     // SAFETY: between fork and exec the closure makes only system calls on descriptors that exist; it allocates nothing
     // and takes no lock.
     unsafe {
@@ -82,6 +83,8 @@ pub fn execute(service: &Service, terminals: &Terminals) -> Result<(u32, Option<
             // PID 1 takes its signals from a descriptor and has them blocked; a service must not inherit that.
             nix::sys::signal::SigSet::empty().thread_set_mask()?;
             rustix::process::setsid()?;
+            // Without the right to do so it runs with what PID 1 has.
+            let _ = rustix::process::setpriority_process(None, nice);
             if takes_terminal {
                 // A terminal of an earlier session that did not end well is taken over (argument 1).
                 if libc::ioctl(0, libc::TIOCSCTTY, 1) != 0 {
