@@ -35,6 +35,17 @@ struct Ended {
     words: String,
 }
 
+/// What the present mode says about a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// It runs.
+    Runs,
+    /// It runs, but not now: what it looks at is being changed, or stands still for another reason.
+    Waits,
+    /// It does not run, and what it found before says nothing any more.
+    Rests,
+}
+
 /// What is done in a run.
 enum Work {
     Ports(Ports),
@@ -127,16 +138,16 @@ async fn mind(unit: Arc<Unit>, index: usize, check: Check, rules: Rules, mut wor
             }
         };
         let (mut state, mut is_due) = (told, false);
-        let runs = work.is_wanted(&unit, &unit.shared.view());
+        let turn = work.turn(&unit, &unit.shared.view());
+        let runs = turn != Turn::Rests;
         with(&mut |entry| {
             if !runs && entry.runs {
-                // What was found out in another mode says nothing any more.
                 entry.schedule.forget(now + rules.interval.min(work.first_after()));
                 entry.last.clear();
                 entry.last_at = None;
             }
             entry.runs = runs;
-            is_due = runs && entry.schedule.next_run().is_some_and(|at| at <= now);
+            is_due = turn == Turn::Runs && entry.schedule.next_run().is_some_and(|at| at <= now);
             state = entry.schedule.state();
         });
         if !runs {
@@ -183,16 +194,19 @@ async fn run(work: &mut Work, unit: &Unit, rules: Rules) -> Ended {
 }
 
 impl Work {
-    fn is_wanted(&self, unit: &Unit, view: &View) -> bool {
-        let Some(ha) = &view.ha else { return false };
+    fn turn(&self, unit: &Unit, view: &View) -> Turn {
+        let Some(ha) = &view.ha else { return Turn::Rests };
+        let peer = ha.peer.map(|peer| peer.effective);
         match self {
-            Work::Ports(ports) => !ports.is_empty(),
-            Work::Drives(_) => true,
-            Work::Mail(_) => ha.effective == EffectiveMode::Primary && !ha.busy && !is_frozen(unit),
-            Work::Remote(_) => {
-                let peer = ha.peer.map(|peer| peer.effective);
-                ha.effective == EffectiveMode::Secondary && peer == Some(EffectiveMode::Primary)
-            }
+            Work::Ports(ports) if ports.is_empty() => Turn::Rests,
+            Work::Ports(_) | Work::Drives(_) => Turn::Runs,
+            Work::Mail(_) if ha.effective != EffectiveMode::Primary => Turn::Rests,
+            Work::Mail(_) if ha.busy || is_frozen(unit) => Turn::Waits,
+            Work::Mail(_) => Turn::Runs,
+            Work::Remote(_) if ha.effective != EffectiveMode::Secondary => Turn::Rests,
+            // Without a PRIMARY there is nobody to be checked.
+            Work::Remote(_) if peer != Some(EffectiveMode::Primary) => Turn::Rests,
+            Work::Remote(_) => Turn::Runs,
         }
     }
 
