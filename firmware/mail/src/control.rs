@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use thiserror::Error;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 
 /// SMTP (RFC 5321) and IMAP (RFC 3501).
 const SMTP: u16 = 25;
@@ -28,6 +28,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const GREETING_LIMIT: Duration = Duration::from_secs(5);
 /// Postfix waits when main.cf is younger than two seconds; rendered files are made to look older.
 const LOOK_OLDER_BY: Duration = Duration::from_secs(60);
+/// Dovecot takes mail here (`render`).
+const LMTP_SOCKET: &str = "/run/dovecot/lmtp";
+/// What `postqueue -f` tells the queue manager: forget dead destinations, scan everything, also what was deferred (qmgr(8)).
+const FLUSH: &[u8] = b"FAD";
 /// The user as which Dovecot reads the password file.
 const DOVECOT: u32 = 104;
 /// Most bytes that warming reads, all files together.
@@ -60,6 +64,9 @@ pub enum StartError {
     /// Started but silent.
     #[error("Postfix runs but sent no 220 within {} s; its messages are in /log/service.log", START_LIMIT.as_secs())]
     Silent,
+    /// Started but no LMTP socket.
+    #[error("Dovecot runs but does not take mail within {} s; its messages are in /log/service.log", START_LIMIT.as_secs())]
+    NoMailboxes,
 }
 
 /// Why the mail servers did not stop.
@@ -163,13 +170,26 @@ impl Mail {
         Ok(settled)
     }
 
-    /// Starts Dovecot, which nothing waits for: mail for local mailboxes stays queued until it runs.
+    /// Starts Dovecot, which nothing waits for. Postfix may have tried to deliver into mailboxes before and would try again after
+    /// five minutes (`minimal_backoff_time`), so it is told when the mailboxes can be reached.
     ///
     /// # Errors
-    /// init refuses.
+    /// init refuses, or Dovecot does not open its socket; mail for local mailboxes stays queued.
     pub async fn start_mailboxes(&self) -> Result<(), StartError> {
         let started = init_client::start("dovecot").await;
-        started.map(drop).map_err(|source| StartError::Init { service: "dovecot", source })
+        started.map_err(|source| StartError::Init { service: "dovecot", source })?;
+        let opens = async {
+            while UnixStream::connect(LMTP_SOCKET).await.is_err() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::time::timeout(START_LIMIT, opens).await.map_err(|_| StartError::NoMailboxes)?;
+        let flushed = tokio::time::timeout(GREETING_LIMIT, async {
+            UnixStream::connect(Path::new(SPOOL).join("public/qmgr")).await?.write_all(FLUSH).await
+        });
+        // A Postfix that is just stopping flushes at its next start.
+        let _ = flushed.await;
+        Ok(())
     }
 
     /// Lets deliveries under way end, within a limit, then stops both. Also tries the second when the first fails.
