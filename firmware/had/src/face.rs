@@ -74,7 +74,7 @@ async fn answer(unit: &Unit, request: Request) -> Reply {
         Request::ForcePrimary => verb(unit, Command::ForcePrimary).await,
         Request::Reboot => verb(unit, Command::Reboot).await,
         Request::Shutdown => verb(unit, Command::Shutdown).await,
-        Request::SetClock { unix_s } => upkeep::set_clock(&unit.shared, unix_s).await,
+        Request::SetClock { unix_s } => upkeep::set_clock(unit, unix_s).await,
         Request::Stress { kind, seconds } => upkeep::stress(&unit.shared, kind, seconds),
         Request::Kill { service, signal } => {
             unit.shared.event("operator", &format!("signal {signal} to {service}"));

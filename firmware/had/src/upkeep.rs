@@ -1,6 +1,8 @@
 //! What an operator does to the box itself: sets its clock, puts it under load. Nothing here takes part in a decision: heartbeats
 //! and leases count with the monotonic clock. The work is done by programs of busybox, which the image has anyway.
 
+use crate::main_unit::Unit;
+use crate::provision::chain;
 use crate::shared::Shared;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -8,11 +10,14 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 use twinpost_api::{Reply, STRESS_SECONDS_MAX, Stress};
+use twinpost_types::EffectiveMode;
 
 /// Sets the hardware clock from the system's, so that the next boot knows the time.
 const HARDWARE_CLOCK: [&str; 3] = ["/usr/sbin/hwclock", "-u", "-w"];
 /// A hardware clock answers within a second; a broken one must not hold the operator's console.
 const HARDWARE_CLOCK_LIMIT: Duration = Duration::from_secs(3);
+/// Postfix is started anew when the clock goes back by more than this; less only makes it retry that much later. Seconds.
+const BACK_MAX_S: i64 = 60;
 /// Where the io load writes: the drive that the mail volumes are on, too.
 const SCRATCH: &str = "/log/stress";
 /// How long after its time a load may need to be gone (a write on a slow drive).
@@ -23,7 +28,9 @@ const MEMORY_LEFT_MIB: u64 = 24;
 static RUNNING: Semaphore = Semaphore::const_new(1);
 
 /// Sets the wall clock and the hardware clock.
-pub async fn set_clock(shared: &Shared, unix_s: u64) -> Reply {
+pub async fn set_clock(unit: &Unit, unix_s: u64) -> Reply {
+    let shared = &unit.shared;
+    let before = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
     let time = rustix::time::Timespec { tv_sec: i64::try_from(unix_s).unwrap_or(i64::MAX), tv_nsec: 0 };
     if let Err(error) = rustix::time::clock_settime(rustix::time::ClockId::Realtime, time) {
         return Reply::Refused {
@@ -31,6 +38,13 @@ pub async fn set_clock(shared: &Shared, unix_s: u64) -> Reply {
         };
     }
     shared.event("operator", "the clock of this unit was set");
+    let primary = shared.view().ha.is_some_and(|ha| ha.effective == EffectiveMode::Primary);
+    if primary
+        && before - time.tv_sec > BACK_MAX_S
+        && let Err(error) = unit.executor.mail.restart_after_clock().await
+    {
+        shared.event("service", &format!("Postfix still waits for the old time: {}", chain(&error)));
+    }
     let [program, arguments @ ..] = HARDWARE_CLOCK;
     let write = quiet(program).args(arguments).status();
     let message = match tokio::time::timeout(HARDWARE_CLOCK_LIMIT, write).await {

@@ -22,6 +22,8 @@ const SMTP: u16 = 25;
 const IMAP: u16 = 143;
 /// How long Postfix may take until it greets. Measured: below 0.3 s; slow machines get their time.
 const START_LIMIT: Duration = Duration::from_secs(30);
+/// SIGTERM: Postfix ends in order, and init starts it again.
+const TERM: u8 = 15;
 /// Between two looks whether it greets.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A service that does not greet within this is not well.
@@ -154,6 +156,7 @@ impl Mail {
         let made = tokio::task::spawn_blocking(move || {
             spool::make()?;
             spool::remove_stale_locks();
+            spool::settle_times()?;
             stored::settle(Path::new(SPOOL), Path::new(MAILBOXES), &domains)
         });
         let settled =
@@ -213,6 +216,20 @@ impl Mail {
         let init = |source| StartError::Init { service: "postfix", source };
         init_client::stop("postfix").await.map_err(init)?;
         init_client::start("postfix").await.map(drop).map_err(init)
+    }
+
+    /// Starts Postfix anew after the clock was put back: its timers count with the wall clock and would wait for the old time.
+    /// A Postfix that is not wanted stays stopped.
+    ///
+    /// # Errors
+    /// init refuses.
+    pub async fn restart_after_clock(&self) -> Result<(), StopError> {
+        let ports = self.next_hop_ports.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let _ = drain::deliveries_end(&ports).await;
+        // What cannot be set is delivered late, not lost.
+        let _ = tokio::task::spawn_blocking(spool::settle_times).await;
+        let ended = init_client::signal("postfix", TERM).await;
+        ended.map(drop).map_err(|source| StopError { service: "postfix", source })
     }
 
     /// Whether both greet.
