@@ -24,6 +24,8 @@ pub const SYSTEM_MODULES: &[Module] = &[
     plain("ext4"),
     // `minor_count` bounds memory; the helper asks the supervisor before anything is fenced.
     Module { name: "drbd", parameters: "minor_count=2 usermode_helper=/usr/lib/twinpost/drbd-helper" },
+    // Replication between the units is encrypted by the kernel itself.
+    plain("wireguard"),
     // Blinking without a process: LED patterns keep their meaning while the CPU is busy.
     plain("ledtrig_timer"),
 ];

@@ -143,6 +143,12 @@ pub struct Status {
     pub peer: Option<PeerStatus>,
     /// Heartbeat links.
     pub links: Vec<LinkStatus>,
+    /// The control channel to the other unit.
+    #[serde(default)]
+    pub control: ControlStatus,
+    /// Encryption of replication.
+    #[serde(default)]
+    pub encryption: EncryptionStatus,
     /// Volumes in the order queue, data.
     pub volumes: Vec<VolumeReport>,
     /// Virtual IPs and whether this unit holds them now.
@@ -198,6 +204,24 @@ pub struct LinkStatus {
     pub lost: u64,
     /// Replication runs over this link.
     pub replication: bool,
+}
+
+/// The control channel to the other unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlStatus {
+    /// Heartbeat link that the last answer came over, counted from 1; `None` while there is no connection, or HA is off.
+    pub link: Option<u8>,
+    /// Why there is none.
+    pub why: String,
+}
+
+/// Encryption of replication.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EncryptionStatus {
+    /// As configured. When on, nothing is replicated in clear.
+    pub enabled: bool,
+    /// For each configured heartbeat link, in order, while it is on: the other unit's key is in force.
+    pub keyed: Vec<bool>,
 }
 
 /// One virtual IP.

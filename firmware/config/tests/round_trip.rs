@@ -33,6 +33,7 @@ fn ha_line() -> impl Strategy<Value = String> {
         (1_u32..=3599, 0_u32..=999).prop_map(|(s, ms)| format!("set hb-lost-threshold {s}.{ms:03}")),
         (10_u32..=200).prop_map(|v| format!("set hb-interval {v}")),
         "(enable|disable)".prop_map(|v| format!("set fast-detect {v}")),
+        "(enable|disable)".prop_map(|v| format!("set encryption {v}")),
         "(enable|disable)".prop_map(|v| format!("set allow-default-password {v}")),
         (1_u32..=20).prop_map(|v| format!("set max-role-changes {v}")),
         Just("set reboot-action switchover".into()),

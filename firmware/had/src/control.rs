@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! call(service, request) ─▶ line (one, kept, either link) ─▶ peer: server ─▶ handler ─▶ answer
-//! keeper    every 5 s an own call of `ping`: keeps the line, notices its end, tells the state
+//! keeper    every 5 s (1 s while it is down) an own call of `ping`: keeps the line, notices its end, tells the state
 //! servers   one listener a link, bound to its device ─▶ one connection in service at a time
 //! ```
 //!
@@ -35,6 +35,8 @@ use twinpost_types::LinkId;
 
 /// Pause between two pings. The other side gives a silent connection up after [`server::IDLE`].
 const PING_EVERY: Duration = Duration::from_secs(5);
+/// Pause before the next try to connect: a peer that boots is reached soon after it listens.
+const CONNECT_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a service may take for one request, transport and waiting for its turn included.
 #[must_use]
@@ -225,16 +227,14 @@ impl Control {
 }
 
 async fn keep(control: Arc<Control>) {
-    let mut clock = tokio::time::interval(PING_EVERY);
-    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        clock.tick().await;
-        // A line in use says by itself whether it works.
         let idle = control.line.try_lock().is_ok();
         if idle {
             // What fails is told as the state.
             let _ = control.call(Service::Ping, Vec::new()).await;
         }
+        let up = control.state.borrow().link.is_some();
+        tokio::time::sleep(if up { PING_EVERY } else { CONNECT_EVERY }).await;
     }
 }
 

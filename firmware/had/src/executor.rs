@@ -7,6 +7,7 @@ use crate::control::Control;
 use crate::heartbeat::Input;
 use crate::provision::chain;
 use crate::shared::Shared;
+use crate::tunnel::Encryption;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -35,6 +36,8 @@ pub struct Executor {
     pub endpoints: [Option<[Endpoint; 2]>; LINKS],
     /// To the other unit; `None` while HA is off.
     pub control: Option<Arc<Control>>,
+    /// Of replication; `None` while HA is off.
+    pub encryption: Option<Arc<Encryption>>,
     /// Alarms and events.
     pub shared: Arc<Shared>,
     /// Runs while the queue volume is mounted.
@@ -165,6 +168,9 @@ impl Executor {
         let Some([queue, data]) = self.endpoints[link.index()] else {
             return Err(Failure { fault: Fault::Refused, words: format!("{link} is not configured") });
         };
+        if let Some(encryption) = &self.encryption {
+            encryption.ready(link).await.map_err(|words| Failure { fault: Fault::Refused, words })?;
+        }
         both(self.drbd.connect(VolumeId::Queue, queue), self.drbd.connect(VolumeId::Data, data)).await
     }
 

@@ -38,6 +38,7 @@ pub mod shared;
 mod start;
 mod status;
 mod tasks;
+mod tunnel;
 mod upkeep;
 pub mod words;
 

@@ -5,12 +5,13 @@ use crate::heartbeat::{LinkSetup, ServicePort, ServiceSetup, ServiceVip};
 use crate::host;
 use crate::provision::chain;
 use crate::shared::Shared;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use twinpost_config::{Config, PortName};
 use twinpost_net::announce::Announcer;
 use twinpost_net::lease::Vip;
 use twinpost_net::links::Carrier;
 use twinpost_net::raw::{Filter, RawSocket};
+use twinpost_net::wireguard::Tunnel;
 use twinpost_net::{Cidr, Port};
 use twinpost_storage::drbd::Endpoint;
 use twinpost_types::{LinkId, UnitId};
@@ -129,12 +130,37 @@ pub fn own_beside(config: &Config, vip: &twinpost_config::Vip) -> Option<Cidr> {
     config.interface(name).or(link).and_then(host::cidr)
 }
 
-/// Where replication of both volumes runs on this link (`spec/ha.md` section 2, `hb-base-port`).
+/// Where replication of both volumes runs on this link (`spec/ha.md` section 2, `hb-base-port`): inside of the tunnel when it is
+/// to be encrypted.
 pub fn endpoints(config: &Config, link: LinkId) -> Option<[Endpoint; 2]> {
     let heartbeat = config.heartbeat(link)?;
+    let (local, peer) = match tunnel(config, link).filter(|_| config.ha().encryption) {
+        Some(tunnel) => (tunnel.own, tunnel.peer),
+        None => (heartbeat.ip.address(), heartbeat.peer),
+    };
     let base = config.ha().base_port;
-    let at = |port| Endpoint { local: heartbeat.ip.address(), peer: heartbeat.peer, port };
+    let at = |port| Endpoint { local, peer, port };
     Some([at(base + 3), at(base + 2)])
+}
+
+/// The tunnel of a heartbeat link. Both units come to the same addresses without asking: link-local ones (RFC 3927), which no
+/// operator gives to a port; the lower heartbeat address gets the lower one. Outside it is UDP on hb-base-port+1 for heartbeat 1 and
+/// +2 for heartbeat 2.
+pub fn tunnel(config: &Config, link: LinkId) -> Option<Tunnel> {
+    let heartbeat = config.heartbeat(link)?;
+    let (own, peer) = (heartbeat.ip.address(), heartbeat.peer);
+    let number = u8::try_from(link.index()).ok()?;
+    let inside = |place: u8| Ipv4Addr::new(169, 254, 77, 4 * number + place);
+    let (low, high) = (inside(1), inside(2));
+    let (own_inside, peer_inside) = if own < peer { (low, high) } else { (high, low) };
+    let port = config.ha().base_port + 1 + u16::from(number);
+    Some(Tunnel {
+        name: ["tunnel1", "tunnel2"][link.index()],
+        own: own_inside,
+        peer: peer_inside,
+        port,
+        endpoint: SocketAddrV4::new(peer, port),
+    })
 }
 
 /// The unit's number: the MAC address of port1, or of the first port there is.

@@ -9,6 +9,7 @@ use crate::main_unit::Unit;
 use crate::network::{endpoints, link_setup, service_setup, unit_id};
 use crate::provision::{self, chain};
 use crate::shared::Shared;
+use crate::tunnel::Encryption;
 use crate::{checks, control, face, host, minder, room, tasks};
 use std::path::Path;
 use std::process::ExitCode;
@@ -113,6 +114,7 @@ async fn unit(
         inputs: inputs.clone(),
         endpoints: LinkId::ALL.map(|link| endpoints(&config, link)),
         control: keys.as_ref().map(|keys| control::open(&config, keys, &shared)),
+        encryption: ha_on.then(|| Encryption::new(&config, &shared)),
         shared: Arc::clone(&shared),
         syncer: Mutex::default(),
         mail_steps: tokio::sync::Mutex::default(),
@@ -139,6 +141,7 @@ async fn unit(
         let parts = HeartbeatParts { inbox, outbox, revision, pulse, epoch };
         if let Some(control) = &unit.executor.control {
             control::start(control, &unit.shared);
+            unit.executor.encryption.iter().for_each(|encryption| encryption.start(control));
         }
         Some(start_with_keys(&unit.config, &unit.shared, parts, keys)?)
     } else {

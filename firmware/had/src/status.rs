@@ -3,7 +3,7 @@
 use crate::main_unit::Unit;
 use crate::shared::View;
 use crate::words;
-use twinpost_api::{LinkStatus, MailStatus, PeerStatus, Status, Timeline, VipStatus};
+use twinpost_api::{ControlStatus, LinkStatus, MailStatus, PeerStatus, Status, Timeline, VipStatus};
 use twinpost_ha::Verdict;
 use twinpost_mail::{MailHealth, init_client};
 use twinpost_types::{Instant, LinkId};
@@ -34,6 +34,13 @@ pub async fn collect(unit: &Unit, mail: MailHealth, queued: u64) -> Status {
         services,
         lateness_us_max: view.lateness_us_max,
         dropped: dropped(unit, &view),
+        control: control(unit),
+        encryption: unit
+            .executor
+            .encryption
+            .as_ref()
+            .map(|encryption| encryption.status())
+            .unwrap_or_default(),
         memory_kib: (resident_kib("self"), resident_kib("1")),
         ready_us: unit.ready_us.load(std::sync::atomic::Ordering::Relaxed),
         checks: unit.checks.status(),
@@ -44,6 +51,13 @@ pub async fn collect(unit: &Unit, mail: MailHealth, queued: u64) -> Status {
         decided(&mut status, ha, &view);
     }
     status
+}
+
+fn control(unit: &Unit) -> ControlStatus {
+    let Some(control) = &unit.executor.control else { return ControlStatus::default() };
+    let state = control.state().borrow().clone();
+    let number = |link: LinkId| u8::try_from(link.index() + 1).unwrap_or(u8::MAX);
+    ControlStatus { link: state.link.map(number), why: state.why }
 }
 
 /// What came in on the heartbeat links and was dropped, by reason.

@@ -7,7 +7,7 @@
 //!    │ Pulse::beat                     wire::Session, wire::neighbour, ha, Announcer: no allocation
 //!    ▼
 //! lease thread (SCHED_FIFO, lower)   every 250 ms: refresh the virtual IPs while the pulse is fresh
-//! executors (tokio)                  address, greeting, LeaseKeeper::claim and release
+//! executors (tokio)                  address, greeting, wireguard, LeaseKeeper::claim and release
 //! ```
 //!
 //! # Example
@@ -39,6 +39,7 @@ mod netlink;
 mod port;
 pub mod raw;
 pub mod rt;
+pub mod wireguard;
 
 pub use address::Cidr;
 pub use port::{Port, PortError};

@@ -59,6 +59,7 @@ const FACE_DOORS: &[&str] = &["twinpost-api", "twinpost-config", "twinpost-types
 const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("linux-embedded-hal", &["twinpost-hal-linux"], "Linux hardware lives in hal/linux"),
     ("rtnetlink", &["twinpost-net"], "netlink lives in firmware/net"),
+    ("genetlink", &["twinpost-net"], "netlink lives in firmware/net"),
     (
         "anyhow",
         &["xtask", "twinpost-bench", "twinpost-harness", "twinpost-switch"],
