@@ -87,6 +87,7 @@ pub struct Pair {
     units: [Unit; 2],
     lans: [Lan; PORTS],
     client: Host,
+    has_vip6: bool,
     _next_hop: Host,
     /// The book of all mail.
     pub ledger: Ledger,
@@ -138,7 +139,17 @@ impl Pair {
             lans[0].add_plug(),
             vec![Box::new(NextHop::new(ledger.clone()))],
         );
-        Ok(Self { units, lans, client, _next_hop: next_hop, ledger, load, outages, mailbox })
+        Ok(Self {
+            units,
+            lans,
+            client,
+            has_vip6: settings.settings.iter().any(|(_, value)| value.contains(&provision::VIP6.to_string())),
+            _next_hop: next_hop,
+            ledger,
+            load,
+            outages,
+            mailbox,
+        })
     }
 
     /// Gives a unit power. A unit that has it is left alone.
@@ -263,11 +274,20 @@ impl Pair {
         self.units[unit].machine.layout()
     }
 
-    /// Which unit last spoke for the virtual IP, and when, as the mail client sees it.
+    /// Which unit last spoke for the virtual IP, and when, as the mail client sees it. With an IPv6 one in the settings both must
+    /// be the same unit's, and the earlier of the two times counts.
     #[must_use]
     pub fn vip_owner(&self) -> Option<(usize, Micros)> {
-        let (speaker, at) = self.client.speaker(provision::VIP)?;
-        (0..2).find(|unit| mac(*unit, 0) == speaker).map(|unit| (unit, at))
+        let owner = |ip| {
+            let (speaker, at) = self.client.speaker(ip)?;
+            (0..2).find(|unit| mac(*unit, 0) == speaker).map(|unit| (unit, at))
+        };
+        let (unit, at) = owner(provision::VIP.into())?;
+        if !self.has_vip6 {
+            return Some((unit, at));
+        }
+        let (unit6, at6) = owner(provision::VIP6.into())?;
+        (unit == unit6).then_some((unit, at.min(at6)))
     }
 
     /// Waits until every acknowledged message has arrived; false when `limit` passed first.

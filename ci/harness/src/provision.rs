@@ -1,10 +1,12 @@
 //! The configuration that the bench gives each unit, in the operator's syntax, and the addresses of the bench's network
 //! (ARCHITECTURE, "Harness network").
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Virtual IP.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+/// The IPv6 one, carried only where a scenario asks for it (`set failover port1 …`).
+pub const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
 /// Mail client and default gateway.
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// Next hop.
@@ -28,6 +30,23 @@ pub fn script(index: usize, settings: &[Setting]) -> String {
     let (own, peer) = if index == 0 { (1, 2) } else { (2, 1) };
     let extra: String =
         settings.iter().map(|(variable, value)| format!("    set {variable} {value}\n")).collect();
+    // A scenario that says what becomes of a port takes the place of what the bench would set there.
+    let failover = |port: &str| {
+        settings.iter().any(|(variable, value)| variable == "failover" && value.starts_with(port))
+    };
+    let vip = if failover("port1 ") {
+        String::new()
+    } else {
+        format!(
+            "    config interface\n        edit port1\n            set action use-vip\n            set virtual-ip {VIP}/24\n        \
+             next\n    end\n"
+        )
+    };
+    let management = if failover("port2 bridge") {
+        String::new()
+    } else {
+        format!("    edit port2\n        set ip 198.51.100.{}/24\n    next\n", 10 + own)
+    };
     format!(
         "config system global
     set hostname {name}
@@ -35,11 +54,9 @@ end
 config system interface
     edit port1
         set ip 192.0.2.{service}/24
+        set ip6 2001:db8::{service}/64
     next
-    edit port2
-        set ip 198.51.100.{service}/24
-    next
-end
+{management}end
 config system route
     edit 1
         set gateway {CLIENT}
@@ -67,13 +84,7 @@ config system ha
     set heartbeat-2-interface port4
     set heartbeat-2-ip 10.0.1.{own}/24
     set heartbeat-2-peer 10.0.1.{peer}
-{extra}    config interface
-        edit port1
-            set action use-vip
-            set virtual-ip {VIP}/24
-        next
-    end
-end
+{extra}{vip}end
 ",
         service = 10 + own,
     )
@@ -93,6 +104,15 @@ mod tests {
                 twinpost_config::parse(&text, &ports).unwrap_or_else(|error| panic!("{error}\n{text}"));
             assert_eq!(config.vips().next().unwrap().address, VIP);
             assert_eq!(config.gateway(), Some(CLIENT));
+            let failover = |value: &str| ("failover".to_owned(), value.to_owned());
+            let settings =
+                ["port1 set 192.0.2.10/24", "port1 set 2001:db8::10/64", "port2 bridge"].map(failover);
+            let text = script(index, &settings);
+            let config =
+                twinpost_config::parse(&text, &ports).unwrap_or_else(|error| panic!("{error}\n{text}"));
+            let vips: Vec<_> = config.vips().map(|vip| (vip.address, vip.replaces)).collect();
+            assert_eq!(vips, [(VIP.into(), true), (VIP6.into(), true)]);
+            assert_eq!(config.bridge_ports().count(), 1);
         }
     }
 }

@@ -39,7 +39,7 @@ fn every_acknowledged_message_is_delivered_once_and_a_cut_is_an_outage() {
         "{:?}",
         outages.longest(Micros::now())
     );
-    assert_eq!(client.speaker(HOP.ip).unwrap().0, HOP.mac);
+    assert_eq!(client.speaker(HOP.ip.into()).unwrap().0, HOP.mac);
 
     lan.set_faults(hop_port, |faults| faults.cut = true);
     std::thread::sleep(Duration::from_secs(1));

@@ -45,12 +45,13 @@ pub struct Claims {
     bridge: Option<Port>,
     /// `None` when nothing is done on the ports.
     addresses: Option<Addresses>,
+    shared: Arc<Shared>,
     turn: Mutex<()>,
 }
 
 impl Claims {
     /// What this configuration claims; nothing is claimed yet, and what a supervisor before left on the ports is undone.
-    pub async fn new(config: &Config, shared: &Shared, lease: LeaseKeeper) -> Self {
+    pub async fn new(config: &Config, shared: &Arc<Shared>, lease: LeaseKeeper) -> Self {
         let replaced = config
             .vips()
             .filter(|vip| vip.replaces)
@@ -64,6 +65,7 @@ impl Claims {
             bridged: config.bridge_ports().filter_map(|name| Port::find(name.as_str()).ok()).collect(),
             bridge: None,
             addresses: None,
+            shared: Arc::clone(shared),
             turn: Mutex::default(),
         };
         match Addresses::connect() {
@@ -154,6 +156,7 @@ impl Claims {
         let Some(bridge) = &self.bridge else { return Ok(()) };
         for port in &self.bridged {
             addresses.join(bridge, port).await.map_err(ClaimError::Ports)?;
+            self.shared.event("bridge", &format!("{} joined the bridge", port.name()));
         }
         Ok(())
     }

@@ -43,4 +43,4 @@ mod upkeep;
 pub mod words;
 
 pub use provision::chain;
-pub use start::{HeartbeatParts, StartError, start_heartbeat, supervise};
+pub use start::{HeartbeatParts, StartError, assemble_heartbeat, start_heartbeat, supervise};

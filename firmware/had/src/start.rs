@@ -231,12 +231,33 @@ fn start_with_keys(
     parts: HeartbeatParts,
     keys: Keys,
 ) -> Result<Option<UdpSink>, StartError> {
+    let Some((heartbeat, started, sink)) = assemble(config, shared, parts, keys) else { return Ok(None) };
+    spawn(heartbeat, started, Arc::clone(shared))?;
+    Ok(sink)
+}
+
+/// Everything that the heartbeat thread of a unit with this configuration owns, its first event, and a socket to be kept (see
+/// [`start_heartbeat`]); `None` when something is missing, which is an alarm then.
+pub fn assemble_heartbeat(
+    config: &Config,
+    shared: &Arc<Shared>,
+    parts: HeartbeatParts,
+) -> Option<(Heartbeat, Event, Option<UdpSink>)> {
+    assemble(config, shared, parts, derive(config, shared)?)
+}
+
+fn assemble(
+    config: &Config,
+    shared: &Arc<Shared>,
+    parts: HeartbeatParts,
+    keys: Keys,
+) -> Option<(Heartbeat, Event, Option<UdpSink>)> {
     let service = service_setup(config, shared);
     let own = service.address();
     let id = unit_id(config);
     let links = LinkId::ALL.map(|link| link_setup(config, link, shared));
     let settings = settings(config, id, &links);
-    let Some(watch) = carriers(shared) else { return Ok(None) };
+    let watch = carriers(shared)?;
     let session = Session::new(keys, id, BootId(rt::random_u128()), rt::random_u64());
     let port = config.ha().base_port;
     // Without it the peer's kernel is told that nobody listens, which it ignores.
@@ -259,9 +280,7 @@ fn start_with_keys(
         shared: Arc::clone(shared),
         pulse: parts.pulse,
     };
-    let started = Event::Started { epoch: parts.epoch };
-    spawn(heartbeat, started, Arc::clone(shared))?;
-    Ok(sink)
+    Some((heartbeat, Event::Started { epoch: parts.epoch }, sink))
 }
 
 /// The highest epoch ever stored here.

@@ -15,6 +15,7 @@ use crate::clock::Micros;
 use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Address};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -76,7 +77,7 @@ impl Host {
 
     /// The Ethernet address that last spoke for `ip`, and when.
     #[must_use]
-    pub fn speaker(&self, ip: Ipv4Address) -> Option<(Mac, Micros)> {
+    pub fn speaker(&self, ip: IpAddr) -> Option<(Mac, Micros)> {
         self.seen.lock().ok()?.last(ip)
     }
 }

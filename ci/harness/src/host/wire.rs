@@ -1,4 +1,4 @@
-//! A switch plug as a smoltcp device. Besides carrying frames it notes who speaks for which IPv4 address, and turns
+//! A switch plug as a smoltcp device. Besides carrying frames it notes who speaks for which address, and turns
 //! announcements (gratuitous ARP) into the form that smoltcp learns from: smoltcp takes only ARP that is aimed at itself, while
 //! a real host updates its entry from any announcement (RFC 826, RFC 5227 section 3).
 
@@ -6,8 +6,8 @@ use super::HostSettings;
 use crate::clock::Micros;
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
-use smoltcp::wire::Ipv4Address;
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use twinpost_switch::Plug;
@@ -24,17 +24,17 @@ const SEEN_MAX: usize = 256;
 
 /// Who speaks for which address.
 #[derive(Debug, Default)]
-pub struct Seen(HashMap<[u8; 4], (Mac, Micros)>);
+pub struct Seen(HashMap<IpAddr, (Mac, Micros)>);
 
 impl Seen {
     /// The last speaker for `ip`.
     #[must_use]
-    pub fn last(&self, ip: Ipv4Address) -> Option<(Mac, Micros)> {
-        self.0.get(&ip.octets()).copied()
+    pub fn last(&self, ip: IpAddr) -> Option<(Mac, Micros)> {
+        self.0.get(&ip).copied()
     }
 
-    fn note(&mut self, ip: [u8; 4], mac: Mac) {
-        if ip != [0; 4] && (self.0.len() < SEEN_MAX || self.0.contains_key(&ip)) {
+    fn note(&mut self, ip: IpAddr, mac: Mac) {
+        if !ip.is_unspecified() && (self.0.len() < SEEN_MAX || self.0.contains_key(&ip)) {
             self.0.insert(ip, (mac, Micros::now()));
         }
     }
@@ -77,13 +77,21 @@ impl Wire {
     }
 }
 
-/// Who speaks in a frame: the sender of ARP (not of a probe), or the source of an IPv4 packet.
-fn speaker(frame: &[u8]) -> Option<([u8; 4], Mac)> {
-    match frame.get(12..14)? {
-        [8, 6] => Some((frame.get(28..32)?.try_into().ok()?, frame.get(22..28)?.try_into().ok()?)),
-        [8, 0] => Some((frame.get(26..30)?.try_into().ok()?, frame.get(6..12)?.try_into().ok()?)),
-        _ => None,
-    }
+/// Who speaks in a frame: the sender of ARP (not of a probe), the source of an IPv4 packet, the target of a neighbour
+/// advertisement or solicitation's sender in IPv6 (RFC 4861).
+fn speaker(frame: &[u8]) -> Option<(IpAddr, Mac)> {
+    const ICMPV6: u8 = 58;
+    const ADVERTISEMENT: u8 = 136;
+    let ipv4 = |at: usize| Some(IpAddr::from(<[u8; 4]>::try_from(frame.get(at..at + 4)?).ok()?));
+    let ipv6 = |at: usize| Some(IpAddr::from(<[u8; 16]>::try_from(frame.get(at..at + 16)?).ok()?));
+    let ip = match frame.get(12..14)? {
+        [8, 6] => return Some((ipv4(28)?, frame.get(22..28)?.try_into().ok()?)),
+        [8, 0] => ipv4(26)?,
+        [0x86, 0xdd] if frame.get(20) == Some(&ICMPV6) && frame.get(54) == Some(&ADVERTISEMENT) => ipv6(62)?,
+        [0x86, 0xdd] => ipv6(22)?,
+        _ => return None,
+    };
+    Some((ip, frame.get(6..12)?.try_into().ok()?))
 }
 
 /// Rewrites an announcement (sender = target) into a reply to this host.
@@ -160,12 +168,22 @@ mod tests {
         aim_announcement(&mut announcement, mac, ip);
         assert_eq!(&announcement[20..22], [0, 2]);
         assert_eq!(&announcement[38..42], ip);
-        assert_eq!(speaker(&announcement), Some((vip, [2, 0, 0, 0, 0, 9])));
+        assert_eq!(speaker(&announcement), Some((IpAddr::from(vip), [2, 0, 0, 0, 0, 9])));
         for other in [arp(1, [0; 4], vip), arp(1, vip, ip), arp(2, vip, ip)] {
             let mut frame = other.clone();
             aim_announcement(&mut frame, mac, ip);
             assert_eq!(frame, other);
         }
         aim_announcement(&mut [], mac, ip);
+    }
+
+    #[test]
+    fn an_advertisement_speaks_for_its_target() {
+        let vip = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
+        let mac = [2, 0, 0, 0, 0, 9];
+        let frame = twinpost_wire::ndp::announce(mac, vip);
+        assert_eq!(speaker(frame.bytes()), Some((IpAddr::V6(vip), mac)));
+        let (probe, _) = speaker(twinpost_wire::ndp::probe(mac, vip).bytes()).unwrap();
+        assert!(probe.is_unspecified(), "noted for nobody");
     }
 }
