@@ -33,13 +33,52 @@ enum Volume {
     Bad(String),
 }
 
+/// When to restart Postfix and when to accuse the unit.
+#[derive(Debug, Default)]
+struct Patience {
+    failures: u8,
+    passes: u8,
+    restarted: bool,
+}
+
+/// What follows from a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Nothing is wrong.
+    Well,
+    /// So many failures in a row; not yet enough for a restart.
+    Wait(u8),
+    /// Restart Postfix, once until it was well for a while.
+    Restart,
+    /// A restart did not help: a failure of the unit.
+    Accuse,
+}
+
+impl Patience {
+    fn next(&mut self, failure: bool) -> Next {
+        if !failure {
+            self.failures = 0;
+            self.passes = self.passes.saturating_add(1);
+            self.restarted &= self.passes < RETRIES;
+            return Next::Well;
+        }
+        (self.failures, self.passes) = (self.failures.saturating_add(1), 0);
+        match (self.restarted, self.failures) {
+            (true, _) => Next::Accuse,
+            (false, n) if n < RETRIES => Next::Wait(n),
+            (false, _) => {
+                self.restarted = true;
+                Next::Restart
+            }
+        }
+    }
+}
+
 /// The own mail service.
 pub(super) struct OwnMail {
     subject: Subject,
     queue: QueueWatch,
-    failures: u8,
-    passes: u8,
-    restarted: bool,
+    patience: Patience,
     /// A look at the volume has not come back yet; at most one thread waits there.
     looking: Arc<AtomicBool>,
 }
@@ -50,42 +89,32 @@ impl OwnMail {
         Self {
             subject: Subject::new(config.host_name().as_str(), &recipient(config)),
             queue: QueueWatch::default(),
-            failures: 0,
-            passes: 0,
-            restarted: false,
+            patience: Patience::default(),
             looking: Arc::default(),
         }
     }
 
     /// The unit is not PRIMARY any more.
     pub fn forget(&mut self) {
-        (self.failures, self.passes, self.restarted) = (0, 0, false);
+        self.patience = Patience::default();
         self.queue = QueueWatch::default();
     }
 
     /// One run. Failures count for the decisions only after a restart of Postfix.
     pub async fn run(&mut self, unit: &Unit) -> Ended {
         let (failure, words) = self.look(unit).await;
-        if !failure {
-            self.failures = 0;
-            self.passes = self.passes.saturating_add(1);
-            if self.passes >= RETRIES {
-                self.restarted = false;
+        match self.patience.next(failure) {
+            Next::Well => Ended { run: Run::Passed, words },
+            Next::Accuse => Ended { run: Run::Failed, words },
+            Next::Wait(n) => {
+                let words = format!("{words} ({n} of {RETRIES} failures before a restart)");
+                Ended { run: Run::Passed, words }
             }
-            return Ended { run: Run::Passed, words };
+            Next::Restart => {
+                let done = restart(unit, &words).await;
+                Ended { run: Run::Passed, words: format!("{words}; {done}") }
+            }
         }
-        (self.failures, self.passes) = (self.failures.saturating_add(1), 0);
-        if self.restarted {
-            return Ended { run: Run::Failed, words };
-        }
-        if self.failures < RETRIES {
-            let words = format!("{words} ({} of {RETRIES} failures before a restart)", self.failures);
-            return Ended { run: Run::Passed, words };
-        }
-        self.restarted = true;
-        self.failures = 0;
-        let done = restart(unit, &words).await;
-        Ended { run: Run::Passed, words: format!("{words}; {done}") }
     }
 
     /// Whether something is wrong, and what was found.
@@ -183,6 +212,20 @@ fn recipient(config: &Config) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_restart_comes_before_an_accusation_and_only_once() {
+        let mut patience = Patience::default();
+        let mut run = |failures: &[bool]| failures.iter().map(|f| patience.next(*f)).collect::<Vec<_>>();
+        use Next::{Accuse, Restart, Wait, Well};
+        assert_eq!(run(&[true, true, false, true]), [Wait(1), Wait(2), Well, Wait(1)]);
+        assert_eq!(run(&[true, true, true, true]), [Wait(2), Restart, Accuse, Accuse]);
+        assert_eq!(run(&[false, false, true]), [Well, Well, Accuse], "not well for long enough");
+        assert_eq!(
+            run(&[false, false, false, true, true, true]),
+            [Well, Well, Well, Wait(1), Wait(2), Restart]
+        );
+    }
 
     #[test]
     fn the_recipient_is_one_that_is_accepted() {

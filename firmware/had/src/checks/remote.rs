@@ -119,6 +119,8 @@ mod tests {
     use super::*;
     use tokio::net::TcpListener;
 
+    const ASK: Duration = Duration::from_secs(5);
+
     async fn service(answers: &'static [&'static str]) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -158,6 +160,26 @@ mod tests {
             assert_eq!(silent, (Outcome::Failed, "SMTP banner: no answer within the limit".to_string()));
             let closed = check(&["220 x\r\n"]).await;
             assert_eq!(closed, (Outcome::Failed, "SMTP EHLO: the connection was closed".to_string()));
+        });
+    }
+
+    #[test]
+    fn one_answering_service_is_a_sign_of_life() {
+        wait(async {
+            let remote = |kind, address| Remote {
+                kind,
+                address,
+                rules: Rules { interval: ASK, limit: ASK, retries: 1 },
+                subject: Subject::default(),
+            };
+            let well = service(&["+OK\r\n", "+OK\r\n.\r\n", "+OK\r\n"]).await;
+            let other = service(&["+OK\r\n"]).await;
+            let ask =
+                async |remotes| super::super::Board { remotes, ..Default::default() }.ask_remote().await;
+            assert!(ask(vec![remote(RemoteKind::Smtp, other), remote(RemoteKind::Pop, well)]).await);
+            let other = service(&["+OK\r\n"]).await;
+            assert!(!ask(vec![remote(RemoteKind::Smtp, other)]).await);
+            assert!(!ask(Vec::new()).await);
         });
     }
 
