@@ -26,6 +26,8 @@ pub const SYSTEM_MODULES: &[Module] = &[
     Module { name: "drbd", parameters: "minor_count=2 usermode_helper=/usr/lib/twinpost/drbd-helper" },
     // Replication between the units is encrypted by the kernel itself.
     plain("wireguard"),
+    // Transparent mode. There is no modprobe that the kernel could call when the bridge is made.
+    plain("bridge"),
     // Blinking without a process: LED patterns keep their meaning while the CPU is busy.
     plain("ledtrig_timer"),
 ];
