@@ -34,6 +34,8 @@ pub enum Request {
     Restart,
     /// Take the role with data that may be stale (`execute ha force-primary`).
     ForcePrimary,
+    /// Everything written so far onto the drives of both units (`diagnose system ha sync`).
+    Sync,
     /// Planned reboot.
     Reboot,
     /// Planned power-off.
@@ -143,6 +145,9 @@ pub struct Status {
     pub peer: Option<PeerStatus>,
     /// Heartbeat links.
     pub links: Vec<LinkStatus>,
+    /// Configuration of both units.
+    #[serde(default)]
+    pub config: ConfigStatus,
     /// The control channel to the other unit.
     #[serde(default)]
     pub control: ControlStatus,
@@ -204,6 +209,17 @@ pub struct LinkStatus {
     pub lost: u64,
     /// Replication runs over this link.
     pub replication: bool,
+}
+
+/// Revision and checksum of the configuration; the checksum covers what both units must have alike.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigStatus {
+    /// Of this unit; 0 = factory settings.
+    pub revision: u64,
+    /// Of this unit.
+    pub checksum: u32,
+    /// Revision and checksum that the other unit told last.
+    pub peer: Option<(u64, u32)>,
 }
 
 /// The control channel to the other unit.

@@ -13,8 +13,24 @@ const SHOWN_CHARS_MAX: usize = 60;
 pub enum Command {
     /// To be told to the supervisor.
     Request(Request),
+    /// One view of the status.
+    Look(View),
     /// The list of commands.
     Help,
+}
+
+/// Which part of the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// Data and configuration of both units.
+    Sync,
+    /// Both units in two lines.
+    Cluster,
+    /// Checksum of this unit's configuration, or of both.
+    Checksums {
+        /// Both.
+        all: bool,
+    },
 }
 
 /// Why words are not a command. Nothing was sent.
@@ -61,6 +77,7 @@ const COMMANDS: &[(&str, &str, Make)] = &[
     ("diagnose system ha failover", "orderly switch to the other unit", |_| Ok(Request::Failover)),
     ("diagnose system ha restore", "both units back to their configured modes", |_| Ok(Request::Restore)),
     ("diagnose system ha restart", "rejoin as configured", |_| Ok(Request::Restart)),
+    ("diagnose system ha sync", "all data onto the drives of both units now", |_| Ok(Request::Sync)),
     ("execute ha restart", "the same", |_| Ok(Request::Restart)),
     ("execute ha force-primary", "take the role although the data may be stale: mail may be lost", |_| {
         Ok(Request::ForcePrimary)
@@ -88,22 +105,28 @@ const COMMANDS: &[(&str, &str, Make)] = &[
     }),
 ];
 
+/// Views of the status.
+const VIEWS: &[(&str, &str, View)] = &[
+    ("diagnose system ha cluster-status", "both units in short", View::Cluster),
+    ("diagnose system ha sync-status", "whether data and configuration of both units are alike", View::Sync),
+    ("diagnose system ha showcsum", "checksum of this unit's configuration", View::Checksums { all: false }),
+    (
+        "diagnose system ha showcsum all",
+        "checksums of both units' configurations",
+        View::Checksums { all: true },
+    ),
+];
+
 /// Older forms: accepted, not listed.
 const OLD_FORMS: &[(&str, Request)] = &[
     ("set system ha restart", Request::Restart),
     ("set system ha restore", Request::Restore),
     ("set system ha takeover", Request::Failover),
+    ("set system ha resync", Request::Sync),
 ];
 
 /// Commands of the reference that come later.
-const LATER: &[(&str, &str)] = &[
-    ("set system ha resync", "changed blocks are replicated by themselves"),
-    ("diagnose system ha sync", "changed blocks are replicated by themselves"),
-    ("diagnose system ha sync-status", "see the volumes in: get system ha status"),
-    ("diagnose system ha cluster-status", "see: get system ha status"),
-    ("diagnose system ha showcsum", "see: get system ha status"),
-    ("diagnose system ha queue", "nothing is left over by a takeover"),
-];
+const LATER: &[(&str, &str)] = &[("diagnose system ha queue", "nothing is left over by a takeover")];
 
 /// Makes a command of words.
 ///
@@ -119,6 +142,9 @@ pub fn parse(words: &[&str]) -> Result<Command, CommandError> {
         }
     }
     let given = words.join(" ");
+    if let Some((.., view)) = VIEWS.iter().find(|(form, ..)| *form == given) {
+        return Ok(Command::Look(*view));
+    }
     if let Some((_, request)) = OLD_FORMS.iter().find(|(form, _)| *form == given) {
         return Ok(Command::Request(request.clone()));
     }
@@ -133,10 +159,16 @@ pub fn parse(words: &[&str]) -> Result<Command, CommandError> {
 /// All commands with what they do.
 #[must_use]
 pub fn help() -> String {
-    let width = COMMANDS.iter().map(|(form, ..)| form.len()).max().unwrap_or(0);
-    let mut lines: Vec<_> = COMMANDS.iter().map(|(form, what, _)| format!("{form:width$}  {what}")).collect();
+    let width = listed().map(|(form, _)| form.len()).max().unwrap_or(0);
+    let mut lines: Vec<_> = listed().map(|(form, what)| format!("{form:width$}  {what}")).collect();
     lines.push(format!("{:width$}  this list", "help, ?"));
     lines.join("\n")
+}
+
+/// Every command that help lists, with what it does.
+fn listed() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let commands = COMMANDS.iter().map(|(form, what, _)| (*form, *what));
+    commands.chain(VIEWS.iter().map(|(form, what, _)| (*form, *what)))
 }
 
 /// The words in place of the arguments if the words have this form.
@@ -155,9 +187,8 @@ fn starts_with(given: &str, form: &str) -> bool {
 /// The commands that share the longest beginning with the words.
 fn alike(words: &[&str]) -> String {
     let common = |form: &str| form.split(' ').zip(words).take_while(|(a, b)| a == *b).count();
-    let best = COMMANDS.iter().map(|(form, ..)| common(form)).max().unwrap_or(0);
-    let mut forms: Vec<_> =
-        COMMANDS.iter().map(|(form, ..)| *form).filter(|form| common(form) == best).collect();
+    let best = listed().map(|(form, _)| common(form)).max().unwrap_or(0);
+    let mut forms: Vec<_> = listed().map(|(form, _)| form).filter(|form| common(form) == best).collect();
     if best == 0 {
         forms.push("help");
     }

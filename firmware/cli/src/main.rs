@@ -16,10 +16,11 @@ mod render;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod view;
 
-use command::Command;
+use command::{Command, View};
 use std::io::{BufRead, IsTerminal, Read, Write};
-use twinpost_api::Reply;
+use twinpost_api::{Reply, Request};
 
 /// Longest command line, bytes: the longest command has a dozen words.
 const LINE_BYTES_MAX: usize = 4096;
@@ -99,19 +100,24 @@ fn console(json: bool) -> i32 {
 /// What a command is answered with.
 enum Answer {
     Reply(Reply),
+    Look(View, Reply),
     Help(String),
 }
 
 /// Runs one command; the exit code says how it went.
 fn answer(words: &[&str]) -> (Answer, i32) {
-    let request = match command::parse(words) {
+    let (request, view) = match command::parse(words) {
         Ok(Command::Help) => return (Answer::Help(command::help()), DONE),
-        Ok(Command::Request(request)) => request,
+        Ok(Command::Request(request)) => (request, None),
+        Ok(Command::Look(view)) => (Request::Status, Some(view)),
         Err(error) => return (Answer::Reply(refused(error.to_string())), NOT_A_COMMAND),
     };
     match connection::ask(&request) {
         Ok(reply @ Reply::Refused { .. }) => (Answer::Reply(reply), REFUSED),
-        Ok(reply) => (Answer::Reply(reply), DONE),
+        Ok(reply) => (
+            view.map_or_else(|| Answer::Reply(reply.clone()), |view| Answer::Look(view, reply.clone())),
+            DONE,
+        ),
         Err(error) => (Answer::Reply(refused(connection::explain(&error))), NO_SUPERVISOR),
     }
 }
@@ -125,7 +131,9 @@ fn text(answer: &Answer, json: bool) -> String {
         Answer::Help(text) if !json => text.clone(),
         Answer::Help(text) => to_json(&Reply::Accepted { message: text.clone() }),
         Answer::Reply(reply) if !json => render::reply(reply),
-        Answer::Reply(reply) => to_json(reply),
+        Answer::Look(view, Reply::Status(status)) if !json => view::text(*view, status),
+        Answer::Look(_, reply) if !json => render::reply(reply),
+        Answer::Reply(reply) | Answer::Look(_, reply) => to_json(reply),
     }
 }
 

@@ -97,7 +97,7 @@ fn system_lines(status: &Status, line: &mut dyn FnMut(&str, &str)) {
     }
 }
 
-fn peer(peer: &PeerStatus) -> String {
+pub(crate) fn peer(peer: &PeerStatus) -> String {
     let heard = duration(peer.age_ms.saturating_mul(1000));
     let state = if peer.verdict == "alive" {
         format!("{}, alive, heard {heard} ago", peer.effective)
@@ -128,7 +128,7 @@ fn encryption(status: &Status) -> String {
 }
 
 /// The one sentence an operator looks for.
-fn safety(volumes: &[VolumeReport]) -> String {
+pub(crate) fn safety(volumes: &[VolumeReport]) -> String {
     let current = |v: &VolumeReport| v.local == DiskState::UpToDate && v.peer == DiskState::UpToDate;
     let syncing =
         |v: &VolumeReport| matches!(v.replication, Replication::SyncSource | Replication::SyncTarget);
@@ -174,7 +174,7 @@ fn link_text(link: &LinkStatus) -> String {
     format!("{} {state}, {} received, {} lost{replication}", link.port, link.received, link.lost)
 }
 
-fn volume(report: &VolumeReport) -> String {
+pub(crate) fn volume(report: &VolumeReport) -> String {
     let mut text = format!("{:?}, peer's copy {:?}, {:?}", report.local, report.peer, report.replication);
     if report.out_of_sync_kib > 0 {
         text.push_str(&format!(", {} out of sync", kib(report.out_of_sync_kib.into())));

@@ -6,7 +6,7 @@ use command::parse;
 use std::io::{BufReader, Cursor};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use twinpost_api::{Request, Stress};
+use twinpost_api::Stress;
 
 fn request(line: &str) -> Request {
     match parse(&line.split(' ').collect::<Vec<_>>()) {
@@ -37,12 +37,23 @@ fn every_command_of_the_machine_console_is_known() {
         ("execute date 2026-11-22 07:00:01", Request::SetClock { unix_s: 1_795_330_801 }),
         ("diagnose debug stress io 300", Request::Stress { kind: Stress::Io, seconds: 300 }),
         ("set system ha takeover", Request::Failover),
+        ("diagnose system ha sync", Request::Sync),
+        ("set system ha resync", Request::Sync),
         ("set system ha restore", Request::Restore),
         ("set system ha restart", Request::Restart),
     ] {
         assert_eq!(request(line), wanted, "{line}");
     }
     assert_eq!(parse(&["?"]), Ok(Command::Help));
+    for (line, view) in [
+        ("diagnose system ha cluster-status", View::Cluster),
+        ("diagnose system ha sync-status", View::Sync),
+        ("diagnose system ha showcsum", View::Checksums { all: false }),
+        ("diagnose system ha showcsum all", View::Checksums { all: true }),
+    ] {
+        assert_eq!(parse(&line.split(' ').collect::<Vec<_>>()), Ok(Command::Look(view)), "{line}");
+        assert!(command::help().contains(line));
+    }
     assert!(command::help().contains("diagnose system ha failover "));
 }
 
@@ -55,7 +66,9 @@ fn what_is_no_command_is_refused_with_what_is_allowed() {
     assert_eq!(
         refusal("diagnose system ha explode"),
         "unknown command \"diagnose system ha explode\"; allowed: diagnose system ha failover; \
-         diagnose system ha restore; diagnose system ha restart"
+         diagnose system ha restore; diagnose system ha restart; diagnose system ha sync; \
+         diagnose system ha cluster-status; diagnose system ha sync-status; diagnose system ha showcsum; \
+         diagnose system ha showcsum all"
     );
     assert!(refusal("diagnose system process kill postfix 32").contains("1 to 31"));
     assert!(refusal("diagnose system process kill ../x 9").contains("<service>"));
@@ -63,8 +76,7 @@ fn what_is_no_command_is_refused_with_what_is_allowed() {
     assert!(refusal("diagnose debug stress cpu 3601").contains("1 to 3600"));
     assert!(refusal("execute date 2026-02-30 00:00:00").contains("2026-02-30 00:00:00"));
     assert!(refusal("diagnose system event list -1").contains("a whole number"));
-    assert!(refusal("diagnose system ha sync").contains("not available in this release"));
-    assert!(refusal("set system ha resync").contains("not available in this release"));
+    assert!(refusal("diagnose system ha showcsum none").contains("diagnose system ha showcsum all"));
     assert!(refusal(&"x".repeat(4000)).len() < 1200);
 }
 

@@ -3,7 +3,7 @@
 
 use crate::heartbeat::Input;
 use crate::main_unit::Unit;
-use crate::{upkeep, words};
+use crate::{sync, upkeep, words};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -72,6 +72,7 @@ async fn answer(unit: &Unit, request: Request) -> Reply {
         Request::Restore => verb(unit, Command::Restore).await,
         Request::Restart => verb(unit, Command::Restart).await,
         Request::ForcePrimary => verb(unit, Command::ForcePrimary).await,
+        Request::Sync => sync::now(unit).await,
         Request::Reboot => verb(unit, Command::Reboot).await,
         Request::Shutdown => verb(unit, Command::Shutdown).await,
         Request::SetClock { unix_s } => upkeep::set_clock(unit, unix_s).await,

@@ -37,6 +37,7 @@ mod room;
 pub mod shared;
 mod start;
 mod status;
+mod sync;
 mod tasks;
 mod tunnel;
 mod upkeep;

@@ -18,6 +18,8 @@ use twinpost_types::{VOLUMES, VolumeReport};
 pub struct Unit {
     /// Settings in force.
     pub config: Config,
+    /// Revision of the settings.
+    pub revision: u64,
     /// Board id.
     pub board: String,
     /// View, alarms, events.

@@ -121,6 +121,7 @@ async fn unit(
         looking: tokio::sync::Mutex::default(),
     };
     let unit = Arc::new(Unit {
+        revision,
         board: board.as_ref().map_or_else(|| "unknown".to_string(), |board| board.id.clone()),
         notes: tokio::sync::broadcast::channel(QUEUE_BOUND).0,
         volumes: if ha_on { drbd.monitor() } else { tokio::sync::watch::channel(Default::default()).1 },

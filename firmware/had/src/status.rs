@@ -3,7 +3,9 @@
 use crate::main_unit::Unit;
 use crate::shared::View;
 use crate::words;
-use twinpost_api::{ControlStatus, LinkStatus, MailStatus, PeerStatus, Status, Timeline, VipStatus};
+use twinpost_api::{
+    ConfigStatus, ControlStatus, LinkStatus, MailStatus, PeerStatus, Status, Timeline, VipStatus,
+};
 use twinpost_ha::Verdict;
 use twinpost_mail::{MailHealth, init_client};
 use twinpost_types::{Instant, LinkId};
@@ -34,6 +36,11 @@ pub async fn collect(unit: &Unit, mail: MailHealth, queued: u64) -> Status {
         services,
         lateness_us_max: view.lateness_us_max,
         dropped: dropped(unit, &view),
+        config: ConfigStatus {
+            revision: unit.revision,
+            checksum: twinpost_config::synchronised_checksum(&unit.config),
+            peer: view.ha.and_then(|ha| ha.peer).map(|peer| (peer.config_revision, peer.config_checksum)),
+        },
         control: control(unit),
         encryption: unit
             .executor
