@@ -116,7 +116,7 @@ const VARIABLES: &[Variable<Ha>] = &[
     Variable {
         name: "reboot-action",
         allowed: "switchover, hold-off",
-        set: |ha, values| set_reboot_action(ha, values),
+        set: |ha, values| values.choice(REBOOT_ACTION).map(|action| ha.reboot_action = action),
         reset: |ha, default| ha.reboot_action = default.reboot_action,
         show: |ha| name_of(REBOOT_ACTION, ha.reboot_action),
     },
@@ -221,17 +221,6 @@ fn set_mode(ha: &mut Ha, values: &Values<'_>) -> Result<(), Bad> {
         }
         mode => {
             ha.mode = mode;
-            Ok(())
-        }
-    }
-}
-
-/// `hold-off` needs a peer that waits; until there is one, only the switch is accepted.
-fn set_reboot_action(ha: &mut Ha, values: &Values<'_>) -> Result<(), Bad> {
-    match values.choice(REBOOT_ACTION)? {
-        RebootAction::HoldOff => Err(Bad::NotAvailable("switchover".into())),
-        action => {
-            ha.reboot_action = action;
             Ok(())
         }
     }

@@ -123,7 +123,7 @@ fn variables_not_acted_on_take_their_default_only() {
         let error = line(other).unwrap_err().to_string();
         assert!(error.contains("not available in this release"), "{error}");
     }
-    for never in ["reboot-action hold-off", "mode config-master", "mode config-secondary"] {
+    for never in ["mode config-master", "mode config-secondary"] {
         assert!(line(never).unwrap_err().to_string().contains("not available in this release"), "{never}");
     }
     assert!(

@@ -10,7 +10,7 @@ use crate::console::ConsoleError;
 use crate::mail::Summary;
 use crate::pair::{Pair, PairError, PairSettings, UNITS};
 use std::time::Duration;
-use twinpost_scenario::{Action, Expectation, Group, Scenario, Step, What};
+use twinpost_scenario::{Action, DiskFault, Expectation, Group, Scenario, Step, What};
 use twinpost_types::{DiskState, EffectiveMode};
 
 /// Time between two looks while waiting.
@@ -239,7 +239,10 @@ impl Runner<'_> {
             | Action::LinkOneway(..)
             | Action::LinkFlap(..) => self.link(action)?,
             Action::Disk(fault, unit, _) => {
-                self.pair.ledger.book().cut(self.last_action);
+                if *fault != DiskFault::Restore {
+                    // As a power cut does, it takes away the record of what was just delivered.
+                    self.pair.ledger.book().cut(self.last_action);
+                }
                 self.pair.drive(*unit, *fault)?;
             }
             Action::Stress(kind, unit, time) => {
