@@ -19,6 +19,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const DRAIN_WITHIN: Duration = Duration::from_secs(150);
 /// At the end, a unit that can be PRIMARY is so within this time.
 const PRIMARY_WITHIN: Duration = Duration::from_secs(60);
+/// A unit acts on a hung drive within this time; until then it delivers what is in memory already
+/// and cannot record it.
+const HANG_NOTICED_WITHIN: Duration = Duration::from_secs(10);
 /// A unit that no longer speaks for the virtual IP says nothing for this long; the probe asks for it many times meanwhile.
 const SILENT_FOR: Duration = Duration::from_secs(2);
 /// After a freeze ends, the unit gives up what it no longer owns within this time.
@@ -104,6 +107,7 @@ pub fn run(
         links_cut: [[false; 4]; 2],
         clocks_ahead: [0; 2],
         flaps: Vec::new(),
+        recordless_until: Micros::default(),
         had_load: false,
         ledger_judged: false,
         tell,
@@ -155,6 +159,7 @@ struct Runner<'a> {
     links_cut: [[bool; 4]; 2],
     clocks_ahead: [i64; 2],
     flaps: Vec<Flap>,
+    recordless_until: Micros,
     had_load: bool,
     ledger_judged: bool,
     tell: &'a mut dyn FnMut(&str),
@@ -239,8 +244,10 @@ impl Runner<'_> {
             | Action::LinkOneway(..)
             | Action::LinkFlap(..) => self.link(action)?,
             Action::Disk(fault, unit, _) => {
+                // As a power cut does, it takes away the record of what was just delivered.
+                let lasts = if *fault == DiskFault::Hang { HANG_NOTICED_WITHIN } else { Duration::ZERO };
+                self.recordless_until = self.last_action + lasts;
                 if *fault != DiskFault::Restore {
-                    // As a power cut does, it takes away the record of what was just delivered.
                     self.pair.ledger.book().cut(self.last_action);
                 }
                 self.pair.drive(*unit, *fault)?;
@@ -392,6 +399,9 @@ impl Runner<'_> {
         let now = Micros::now();
         self.pair.notice_power_off()?;
         self.flap(now)?;
+        if now < self.recordless_until {
+            self.pair.ledger.book().cut(now);
+        }
         for (_, unit) in self.thaws.extract_if(.., |(due, _)| *due <= now) {
             self.pair.freeze(unit, false)?;
             self.tolerate_until = now + THAW_GRACE;
