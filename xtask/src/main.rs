@@ -27,11 +27,13 @@ enum Verb {
     Demo(run::DemoArgs),
     /// Pass all tests, or one ring of them
     Test(run::TestArgs),
-    /// Run scenario files on real images in QEMU
+    /// Run scenario files on real images in QEMU, or on simulated units
     Scenario(run::ScenarioArgs),
     /// Measure the failover beside keepalived: `bench failover --help` (figures depend on the machine; no test hangs on them)
     #[command(disable_help_flag = true)]
     Bench(run::BenchArgs),
+    /// Play random scenarios on simulated units and check them at every step
+    Sim(run::SimArgs),
     /// Join this terminal to the console of a unit of the running demo
     Console(run::ConsoleArgs),
     /// Check walls, style and the files that describe the project
@@ -46,6 +48,7 @@ fn main() {
         Verb::Test(args) => run::test(args),
         Verb::Scenario(args) => run::scenario(args),
         Verb::Bench(args) => run::bench(&args),
+        Verb::Sim(args) => run::sim(args),
         Verb::Console(args) => run::console(args),
         Verb::Tidy(args) => tidy::tidy(args),
     };

@@ -5,11 +5,13 @@ mod bench;
 mod demo;
 mod rings;
 mod scenario;
+mod sim;
 
 pub use bench::{BenchArgs, bench};
 pub use demo::{DemoArgs, demo};
 pub use rings::{TestArgs, test};
 pub use scenario::{ScenarioArgs, scenario};
+pub use sim::{SimArgs, sim};
 
 use crate::{hostdeps, image};
 use anyhow::Context;

@@ -5,6 +5,7 @@
 
 mod model;
 mod parse;
+mod print;
 mod words;
 
 pub use model::{

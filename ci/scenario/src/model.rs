@@ -105,6 +105,10 @@ pub enum Action {
     Reboot(usize),
     /// `service stop|start <unit> <service>`: starts when true.
     Service(usize, bool, String),
+    /// `step fail <unit> <step>` (addition, simulator only): the next such step of the unit fails.
+    StepFail(usize, String),
+    /// `repair` (addition, simulator only): all cables, disks and services are whole again, and both units get power.
+    Repair,
 }
 
 /// What to send.

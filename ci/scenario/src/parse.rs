@@ -126,6 +126,8 @@ enum Deed {
     NextHop,
     Reboot,
     Service,
+    Step,
+    Repair,
 }
 
 fn action(words: &mut Words<'_>) -> Parsed<Action> {
@@ -140,6 +142,8 @@ fn action(words: &mut Words<'_>) -> Parsed<Action> {
         ("next-hop", Deed::NextHop),
         ("reboot", Deed::Reboot),
         ("service", Deed::Service),
+        ("step", Deed::Step),
+        ("repair", Deed::Repair),
         ("set", Deed::Set),
         ("cli", Deed::Cli),
         ("refused", Deed::Refused),
@@ -186,6 +190,11 @@ fn action(words: &mut Words<'_>) -> Parsed<Action> {
         }
         Deed::NextHop => Action::NextHop(words.choice(&[("start", true), ("stop", false)])?),
         Deed::Reboot => Action::Reboot(words.unit()?),
+        Deed::Step => {
+            words.expect("fail")?;
+            Action::StepFail(words.unit()?, words.choice(&STEPS)?.to_owned())
+        }
+        Deed::Repair => Action::Repair,
         Deed::Service => {
             let start = words.choice(&[("start", true), ("stop", false)])?;
             Action::Service(words.unit()?, start, words.word("a service such as postfix or dovecot")?)
@@ -306,6 +315,21 @@ fn hold(words: &mut Words<'_>) -> Parsed<Expectation> {
     Ok(Expectation::Hold(unit, mode, words.time()?))
 }
 
+/// Steps that can be made to fail, by name.
+const STEPS: [(&str, &str); 12] = [
+    ("fence", "fence"),
+    ("promote", "promote"),
+    ("mount", "mount"),
+    ("start-mail", "start-mail"),
+    ("claim-vips", "claim-vips"),
+    ("stop-mail", "stop-mail"),
+    ("unmount", "unmount"),
+    ("demote", "demote"),
+    ("release-vips", "release-vips"),
+    ("initialise", "initialise"),
+    ("outdate", "outdate"),
+    ("pass-mail", "pass-mail"),
+];
 const SIGNALS_ALLOWED: &str = "1 to 31, HUP, INT, QUIT, KILL, SEGV, TERM, CONT, STOP (with or without SIG)";
 
 fn signal(word: &str) -> Option<u8> {

@@ -51,6 +51,10 @@ fn every_shipped_file() {
             scenario.steps.iter().any(|step| matches!(step.what, What::Expect(_))),
             "{file:?} expects nothing"
         );
+        let printed = scenario.to_string();
+        let again = parse("printed", &printed).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(again.to_string(), printed);
+        assert_eq!(again.steps.len(), scenario.steps.len());
     }
 }
 
@@ -71,6 +75,8 @@ fn every_action_of_the_table() {
         ("at 1s stress io b 1s", Action::Stress(Stress::Io, 1, second)),
         ("at 1s clock jump a -1s", Action::ClockJump(0, false, second)),
         ("at 1s reboot a", Action::Reboot(0)),
+        ("at 1s step fail a start-mail", Action::StepFail(0, "start-mail".into())),
+        ("at 1s repair", Action::Repair),
         ("at 1s service stop a dovecot", Action::Service(0, false, "dovecot".into())),
         (
             "cli a \"get system ha status; diagnose x\"",
@@ -90,7 +96,9 @@ fn every_action_of_the_table() {
         ),
     ];
     for (line, action) in cases {
-        assert_eq!(one(line), What::Act(action), "{line}");
+        let printed = action.to_string();
+        assert_eq!(one(line), What::Act(action.clone()), "{line}");
+        assert_eq!(one(&format!("at 1s {printed}")), What::Act(action), "{printed}");
     }
 }
 
@@ -107,7 +115,9 @@ fn every_expectation_of_the_table() {
         ("expect whole within 1s", Expectation::Whole(second)),
     ];
     for (line, expectation) in cases {
-        assert_eq!(one(line), What::Expect(expectation), "{line}");
+        let printed = expectation.to_string();
+        assert_eq!(one(line), What::Expect(expectation.clone()), "{line}");
+        assert_eq!(one(&printed), What::Expect(expectation), "{printed}");
     }
 }
 

@@ -49,6 +49,7 @@ pub(crate) const ROOMS: &[(&str, Room)] = &[
     ("twinpost-bench", Room::Tool),
     ("twinpost-switch", Room::Tool),
     ("twinpost-scenario", Room::PureTool),
+    ("twinpost-sim", Room::Tool),
     ("twinpost-harness", Room::Tool),
     ("xtask", Room::Tool),
 ];
@@ -62,7 +63,7 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("genetlink", &["twinpost-net"], "netlink lives in firmware/net"),
     (
         "anyhow",
-        &["xtask", "twinpost-bench", "twinpost-harness", "twinpost-switch"],
+        &["xtask", "twinpost-bench", "twinpost-harness", "twinpost-sim", "twinpost-switch"],
         "the product has one error enum an operation",
     ),
     ("clap", &["xtask", "twinpost-bench"], "the product's commands are the operator's syntax"),

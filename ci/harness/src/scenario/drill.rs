@@ -13,6 +13,7 @@ pub fn is_possible(action: &Action) -> bool {
         Action::Stress(_, _, time) => {
             (Duration::from_secs(1)..=Duration::from_secs(STRESS_SECONDS_MAX.into())).contains(time)
         }
+        Action::StepFail(..) | Action::Repair => false,
         _ => true,
     }
 }

@@ -265,6 +265,8 @@ impl Runner<'_> {
                     return Err(Stop::Failed(Failure { line: step.line, text: step.text.clone(), why }));
                 }
             },
+            // Refused before the start.
+            Action::StepFail(..) | Action::Repair => {}
         }
         Ok(())
     }

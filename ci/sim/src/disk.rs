@@ -1,6 +1,7 @@
 //! A model of replication with the disk states and data generations of DRBD 8.4, both volumes as one: what survives a power
 //! cut, how two copies compare when they connect, who becomes the source. No timing; that is in `mod.rs`.
 
+use crate::bits::Bits;
 use twinpost_types::{DiskState, Replication, VolumeReport};
 
 /// What is on the disk and survives a power cut.
@@ -10,43 +11,61 @@ pub struct Disk {
     pub generation: u64,
     /// Generations that this copy went through.
     pub history: Vec<u64>,
+    /// A resynchronisation did not finish, or nothing was ever written.
     pub inconsistent: bool,
+    /// Consistent, and known to be old.
     pub outdated: bool,
     /// The peer is known to be outdated.
     pub peer_outdated: bool,
     /// Was promoted when the power went.
     pub crashed_primary: bool,
+    /// Never part of a pair.
     pub fresh: bool,
     /// Messages stored here.
-    pub messages: Vec<u32>,
+    pub stored: Bits,
+    /// Messages whose delivery is recorded here.
+    pub delivered: Bits,
 }
 
 /// What is known while the unit runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Live {
+    /// The own copy.
     pub local: DiskState,
+    /// The peer's copy, as far as it is known.
     pub peer: DiskState,
+    /// The connection.
     pub replication: Replication,
+    /// Role Primary.
     pub promoted: bool,
+    /// Writes wait.
     pub suspended: bool,
 }
 
 /// How two copies compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compared {
+    /// Equal.
     Same,
+    /// Unit a has what b lacks.
     FirstIsSource,
+    /// Unit b has what a lacks.
     SecondIsSource,
+    /// Both have what the other lacks.
     Diverged,
+    /// Both are empty.
     NothingYet,
 }
 
 impl Disk {
+    /// A new disk.
+    #[must_use]
     pub fn fresh() -> Self {
         Self { inconsistent: true, fresh: true, ..Self::default() }
     }
 
     /// State after attaching at boot.
+    #[must_use]
     pub fn attach(&self) -> DiskState {
         if self.inconsistent {
             DiskState::Inconsistent
@@ -66,6 +85,8 @@ impl Disk {
         self.peer_outdated = true;
     }
 
+    /// Who has what the other lacks?
+    #[must_use]
     pub fn compare(&self, other: &Disk) -> Compared {
         match (self.inconsistent, other.inconsistent) {
             (true, true) => return Compared::NothingYet,
@@ -97,6 +118,8 @@ impl Disk {
 }
 
 impl Live {
+    /// As the unit reports it, both volumes being in the same state.
+    #[must_use]
     pub fn report(&self, disk: &Disk) -> VolumeReport {
         VolumeReport {
             local: self.local,

@@ -1,19 +1,19 @@
-//! The simulated replication and the simulated machine's side of the steps: handshake, loss of the connection, resync,
-//! promotion with fence questions, writes.
+//! The simulated replication: handshake, loss of the connection, resynchronisation, freezing and the answer to its question. The
+//! states are in `disk`.
 
-use super::disk::Compared;
-use super::unit::{Doing, local_fault};
-use super::{MS, SECOND, World};
-use twinpost_ha::{Event, Fault, FenceAnswer, Step};
+use crate::disk::Compared;
+use crate::mutation::Mutation;
+use crate::world::{MS, SECOND, World};
+use twinpost_ha::{Event, FenceAnswer};
 use twinpost_types::*;
 
 /// A dead connection is noticed after this time (`timeout`, `ping-timeout` of the appliance's DRBD settings).
-const NOTICE: u64 = 1400 * MS;
+pub(crate) const NOTICE: u64 = 1400 * MS;
 const HANDSHAKE: u64 = 300 * MS;
 const RESYNC: u64 = 4 * SECOND;
 
 impl World {
-    pub fn settle_replication(&mut self) {
+    pub(crate) fn settle_replication(&mut self) {
         if let Some(link) = self.connected_on {
             let dead = !self.carries(link);
             let since = *self.broken_since.get_or_insert(self.now);
@@ -37,7 +37,7 @@ impl World {
             (Some(x), Some(y)) if x == y && self.carries(x.index()) => Some(x.index()),
             _ => None,
         };
-        let waiting = |unit: &super::Unit| unit.live.replication == Replication::Connecting;
+        let waiting = |unit: &crate::unit::Unit| unit.live.replication == Replication::Connecting;
         let Some(link) = agreed.filter(|_| waiting(a) && waiting(b)) else {
             self.handshake_at = None;
             return;
@@ -51,7 +51,23 @@ impl World {
 
     fn compare(&mut self, link: usize) {
         let [a, b] = &self.units;
+        if self.units.iter().any(|unit| unit.disk_hangs || unit.live.local == DiskState::Diskless) {
+            // Nothing can be compared; tried again when it is asked for.
+            self.refuse(false);
+            return;
+        }
         let mut compared = a.disk.compare(&b.disk);
+        if self.is(Mutation::ResyncBackwards) {
+            compared = match compared {
+                Compared::FirstIsSource if !b.disk.inconsistent && !a.live.promoted => {
+                    Compared::SecondIsSource
+                }
+                Compared::SecondIsSource if !a.disk.inconsistent && !b.live.promoted => {
+                    Compared::FirstIsSource
+                }
+                other => other,
+            };
+        }
         let target_promoted = match compared {
             Compared::FirstIsSource => b.live.promoted,
             Compared::SecondIsSource => a.live.promoted,
@@ -74,7 +90,7 @@ impl World {
                 (true, false) => Compared::SecondIsSource,
                 (false, true) => Compared::FirstIsSource,
                 _ => {
-                    self.diverged = true;
+                    self.judge.diverged = true;
                     self.refuse(true);
                     return;
                 }
@@ -84,11 +100,11 @@ impl World {
                 self.refuse(false);
                 return;
             }
-            self.diverged = false;
+            self.judge.diverged = false;
         }
         self.units.iter_mut().for_each(|unit| unit.discards = false);
         self.connected_on = Some(link);
-        self.say(format!("replication connected on {link}: {compared:?}"));
+        self.say(|| format!("replication connected on {link}: {compared:?}"));
         match compared {
             Compared::FirstIsSource => self.begin_sync(0),
             Compared::SecondIsSource => self.begin_sync(1),
@@ -110,17 +126,18 @@ impl World {
     }
 
     fn refuse(&mut self, diverged: bool) {
-        self.say(format!("replication refuses to connect, diverged: {diverged}"));
+        self.say(|| format!("replication refuses to connect, diverged: {diverged}"));
         for i in 0..2 {
             self.units[i].live.replication = Replication::StandAlone;
             self.units[i].discards = false;
             if diverged {
-                self.feed(i, Event::SplitBrain);
+                self.send(i, MS, Event::SplitBrain);
             }
         }
     }
 
     fn begin_sync(&mut self, source: usize) {
+        self.check_overwrite(source);
         let [a, b] = &mut self.units;
         let (from, to) = if source == 0 { (a, b) } else { (b, a) };
         from.live.local = DiskState::UpToDate;
@@ -153,7 +170,7 @@ impl World {
             unit.live.peer = DiskState::UpToDate;
             unit.live.replication = Replication::Connected;
         }
-        self.say("resync done".into());
+        self.say(|| "resync done".into());
     }
 
     fn thaw(&mut self) {
@@ -163,11 +180,11 @@ impl World {
     }
 
     /// The connection ends: a promoted side freezes and asks.
-    pub fn disconnect(&mut self) {
+    pub(crate) fn disconnect(&mut self) {
         if self.connected_on.take().is_none() {
             return;
         }
-        self.say("replication disconnected".into());
+        self.say(|| "replication disconnected".into());
         self.broken_since = None;
         self.sync_ends = None;
         for i in 0..2 {
@@ -183,7 +200,7 @@ impl World {
                 unit.live.suspended = true;
                 unit.asking = true;
                 self.ask_fence(i);
-            } else if unit.live.promoted {
+            } else if unit.live.promoted && unit.live.local != DiskState::Diskless {
                 self.generations += 1;
                 let generation = self.generations;
                 self.units[i].disk.new_generation(generation);
@@ -191,12 +208,12 @@ impl World {
         }
     }
 
-    pub fn unfreeze(&mut self, i: usize, answer: FenceAnswer) {
+    pub(crate) fn unfreeze(&mut self, i: usize, answer: FenceAnswer) {
         let generation = self.generations + 1;
         let unit = &mut self.units[i];
         match answer {
             FenceAnswer::PeerDown | FenceAnswer::PeerOutdated
-                if unit.live.promoted && unit.live.suspended =>
+                if unit.live.promoted && unit.live.suspended && unit.live.local != DiskState::Diskless =>
             {
                 self.generations = generation;
                 unit.disk.new_generation(generation);
@@ -208,152 +225,5 @@ impl World {
             }
             _ => {}
         }
-    }
-
-    /// A message is stored; true when it may be acknowledged.
-    pub fn write(&mut self, i: usize, message: u32) -> bool {
-        if let Some(link) = self.connected_on {
-            if !self.carries(link) {
-                return false;
-            }
-            for unit in &mut self.units {
-                if unit.disk.messages.last() != Some(&message) {
-                    unit.disk.messages.push(message);
-                }
-            }
-            return true;
-        }
-        let unit = &mut self.units[i];
-        if unit.disk.peer_outdated && unit.disk.messages.last() != Some(&message) {
-            unit.disk.messages.push(message);
-        }
-        unit.disk.peer_outdated
-    }
-
-    /// The end of a step in the machine; `None` when it waits on.
-    pub fn finish(&mut self, i: usize, doing: Doing) -> Option<Result<(), Fault>> {
-        let step = doing.step;
-        if let Some(place) = self.units[i].fails.iter().position(|fail| *fail == step) {
-            self.units[i].fails.remove(place);
-            return Some(Err(Fault::Failed));
-        }
-        if let Some(fault) = local_fault(&self.units[i], step) {
-            return Some(Err(fault));
-        }
-        let unit = &mut self.units[i];
-        match step {
-            Step::StoreEpoch(epoch) => unit.epoch = unit.epoch.max(epoch),
-            Step::Mount => unit.mounted = true,
-            Step::Unmount => unit.mounted = false,
-            Step::StartMail => unit.mail = true,
-            Step::StopMail => unit.mail = false,
-            Step::ClaimVips => unit.vips = true,
-            Step::ReleaseVips => unit.vips = false,
-            Step::Demote => {
-                unit.live.promoted = false;
-                unit.disk.crashed_primary = false;
-            }
-            Step::Outdate => {
-                unit.disk.outdated = true;
-                unit.live.local = DiskState::Outdated;
-            }
-            Step::Initialise => return Some(self.initialise()),
-            Step::Fence => {
-                unit.want_link = None;
-                unit.live.replication = Replication::Down;
-                self.disconnect();
-            }
-            Step::Connect(link) => {
-                if unit.want_link != Some(link) || !unit.live.replication.is_connected() {
-                    unit.want_link = Some(link);
-                    unit.live.replication = Replication::Connecting;
-                    self.disconnect();
-                }
-            }
-            Step::PassMail => return Some(self.pass_mail(i)),
-            Step::ConnectDiscarding(link) => {
-                unit.want_link = Some(link);
-                unit.discards = true;
-                unit.live.replication = Replication::Connecting;
-                self.disconnect();
-            }
-            Step::Promote | Step::PromoteForced => return self.promote(i, doing),
-            Step::Reboot | Step::Reset | Step::PowerOff => {
-                if step != Step::Reset {
-                    // A planned end takes replication down by itself: the peer need not wait for a time limit.
-                    self.disconnect();
-                }
-                self.apply(super::Fault::PowerCut(i));
-                self.apply(super::Fault::PowerRestore(i));
-                return None;
-            }
-        }
-        Some(Ok(()))
-    }
-
-    /// Everything that only this copy holds goes to the primary's.
-    fn pass_mail(&mut self, i: usize) -> Result<(), Fault> {
-        if !self.units[1 - i].live.promoted || !(0..LINKS).any(|link| self.carries(link)) {
-            return Err(Fault::Failed);
-        }
-        let own = self.units[i].disk.messages.clone();
-        let other = &mut self.units[1 - i].disk.messages;
-        other.extend(own);
-        other.sort_unstable();
-        other.dedup();
-        Ok(())
-    }
-
-    fn initialise(&mut self) -> Result<(), Fault> {
-        if self.connected_on.is_none() || self.units.iter().any(|unit| !unit.disk.fresh) {
-            return Err(Fault::Refused);
-        }
-        for unit in &mut self.units {
-            unit.disk = super::Disk { generation: 1, ..super::Disk::default() };
-            unit.live.local = DiskState::UpToDate;
-            unit.live.peer = DiskState::UpToDate;
-        }
-        Ok(())
-    }
-
-    fn promote(&mut self, i: usize, doing: Doing) -> Option<Result<(), Fault>> {
-        let connected = self.connected_on.is_some();
-        if self.units[i].live.promoted {
-            return Some(Ok(()));
-        }
-        if connected && self.units[1 - i].live.promoted {
-            return Some(Err(Fault::Refused));
-        }
-        let forced = doing.step == Step::PromoteForced;
-        if !forced && self.units[i].live.local != DiskState::UpToDate {
-            return Some(Err(Fault::Refused));
-        }
-        if !connected && !self.units[i].disk.peer_outdated {
-            match doing.fence {
-                None => {
-                    self.units[i].doing = Some(Doing { fence: Some(None), ..doing });
-                    self.ask_fence(i);
-                    return None;
-                }
-                Some(Some(FenceAnswer::PeerDown | FenceAnswer::PeerOutdated)) => {}
-                _ => return Some(Err(Fault::Failed)),
-            }
-        }
-        self.generations += 1;
-        let generation = self.generations;
-        let unit = &mut self.units[i];
-        unit.live.promoted = true;
-        if !connected {
-            unit.disk.outdated = false;
-            unit.live.local = DiskState::UpToDate;
-            unit.disk.new_generation(generation);
-        }
-        Some(Ok(()))
-    }
-
-    /// An event that only the world needs.
-    pub fn volumes_event(&self, i: usize) -> Event {
-        let unit = &self.units[i];
-        Event::Volumes([unit.live.report(&unit.disk); VOLUMES])
     }
 }

@@ -1,0 +1,92 @@
+//! Deliberate bugs of the machine around the decisions, one at a time, that prove the checks of [`crate::judge`]: each must be caught
+//! by one of the checks named here (test `mutations`; table in `ci/sim/README.md`). No product code knows of them.
+
+/// A deliberate bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    /// `StoreEpoch` says that it is done and stores nothing.
+    SkipEpochWrite,
+    /// `Fence` says that it is done and leaves replication as it is.
+    SkipFence,
+    /// Heartbeats of link 2 are never given to the decisions.
+    IgnoreLink2,
+    /// An Outdated copy is reported as UpToDate, and promotes.
+    PromoteOutdated,
+    /// Epochs of the peer arrive as their complement: the lower one looks like the higher.
+    EpochsReversed,
+    /// The virtual IPs are claimed when the promotion begins.
+    ClaimBeforePromotion,
+    /// Nothing takes the virtual IPs away when the supervisor stops.
+    ForgetLease,
+    /// Nothing resets a machine whose supervisor hangs.
+    ForgetWatchdog,
+    /// `PassMail` says that it is done and passes nothing.
+    DiscardWithoutHandOver,
+    /// Every fence question is answered with "the peer is down" at once.
+    FenceAlwaysPeerDown,
+    /// Notes of mode changes are not written down.
+    DropNotes,
+    /// The probe of the virtual IPs never finds anybody.
+    BlindVipProbe,
+    /// A message is acknowledged when it is on the own disk, without waiting for the peer's.
+    AckBeforeReplicated,
+    /// `ReleaseVips` says that it is done and keeps them.
+    KeepVips,
+    /// `Connect` always gives up the own diverged data.
+    AlwaysDiscard,
+    /// The flap latch is told a limit of 20 whatever is configured.
+    ForgetRoleChangeLimit,
+    /// `Outdate` says that it is done and marks nothing.
+    SkipOutdate,
+    /// The resynchronisation runs from the older copy to the newer one.
+    ResyncBackwards,
+}
+
+impl Mutation {
+    /// All of them.
+    pub const ALL: [Mutation; 18] = [
+        Self::SkipEpochWrite,
+        Self::SkipFence,
+        Self::IgnoreLink2,
+        Self::PromoteOutdated,
+        Self::EpochsReversed,
+        Self::ClaimBeforePromotion,
+        Self::ForgetLease,
+        Self::ForgetWatchdog,
+        Self::DiscardWithoutHandOver,
+        Self::FenceAlwaysPeerDown,
+        Self::DropNotes,
+        Self::BlindVipProbe,
+        Self::AckBeforeReplicated,
+        Self::KeepVips,
+        Self::AlwaysDiscard,
+        Self::ForgetRoleChangeLimit,
+        Self::SkipOutdate,
+        Self::ResyncBackwards,
+    ];
+
+    /// The bug in words, for the table.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::SkipEpochWrite => "the epoch is not written before the promotion",
+            Self::SkipFence => "replication is not cut before the promotion",
+            Self::IgnoreLink2 => "heartbeats of link 2 are ignored",
+            Self::PromoteOutdated => "an Outdated copy counts as UpToDate",
+            Self::EpochsReversed => "the lower epoch looks like the higher one",
+            Self::ClaimBeforePromotion => "virtual IPs are claimed when the promotion begins",
+            Self::ForgetLease => "virtual IPs outlive the supervisor",
+            Self::ForgetWatchdog => "nothing resets a machine whose supervisor hangs",
+            Self::DiscardWithoutHandOver => "diverged data is given up without a hand-over",
+            Self::FenceAlwaysPeerDown => "every fence question is answered \"peer is down\"",
+            Self::DropNotes => "mode changes are not written down",
+            Self::BlindVipProbe => "the probe of the virtual IPs finds nobody",
+            Self::AckBeforeReplicated => "mail is acknowledged before the peer has it",
+            Self::KeepVips => "released virtual IPs stay",
+            Self::AlwaysDiscard => "every reconnection gives up diverged data",
+            Self::ForgetRoleChangeLimit => "max-role-changes is not heeded",
+            Self::SkipOutdate => "a copy that was left behind is not marked",
+            Self::ResyncBackwards => "resynchronisation runs the wrong way",
+        }
+    }
+}
