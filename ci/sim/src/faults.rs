@@ -31,6 +31,7 @@ fn why_refused(step: &Step) -> Option<&'static str> {
         }
         Action::Kill(_, service, _) if !is_mail(service) => Some("only had, postfix and dovecot are simulated"),
         Action::Service(_, _, service) if !is_mail(service) => Some("only postfix and dovecot are simulated"),
+        Action::Refused(_, command) => verb(command).is_none().then_some("the simulator does not know this command"),
         Action::Cli(_, commands) => commands
             .iter()
             .any(|command| !command.is_empty() && verb(command).is_none())
@@ -65,9 +66,13 @@ impl World {
         self.say(|| format!("== {action}"));
         self.judge.disturbed(now);
         match action {
+            Action::NextHop(accepts) => self.mail.hop_refuses = !accepts,
+            Action::LinkFlap(period, time, i, port) => self.flap(*i, *port, micros(*period), micros(*time)),
             Action::Load(order) => self.mail.order(now, *order),
-            Action::PowerCut(i) if self.units[*i].powered || self.units[*i].up_at.is_some() => {
-                self.power_cut(*i)
+            Action::PowerCut(i) => {
+                self.power_cut(*i);
+                // As on QEMU units, where a drive's fault ends with the machine.
+                (self.units[*i].disk_hangs, self.units[*i].disk_failed) = (false, false);
             }
             Action::PowerRestore(i) => self.apply_power_restore(*i),
             Action::LinkCut(i, port) => self.cable(*i, *port, true),
@@ -123,7 +128,7 @@ impl World {
         }
     }
 
-    fn cable(&mut self, i: usize, port: usize, cut: bool) {
+    pub(crate) fn cable(&mut self, i: usize, port: usize, cut: bool) {
         match port {
             PORT_SERVICE => {
                 self.units[i].service_up = !cut;
@@ -144,6 +149,18 @@ impl World {
                 }
                 self.tell_carriers(link);
             }
+        }
+    }
+
+    /// The cable is pulled and plugged again, half a period each.
+    fn flap(&mut self, i: usize, port: usize, period: u64, time: u64) {
+        let mut at = 0;
+        while at < time {
+            for (later, cut) in [(at, true), (at + period / 2, false)] {
+                let what = crate::network::Arrival::Cable(i, port, cut);
+                self.coming.push(crate::world::Coming { at: self.now + later, to: i, start: None, what });
+            }
+            at += period;
         }
     }
 

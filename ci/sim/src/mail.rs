@@ -48,6 +48,8 @@ pub(crate) struct Mail {
     dark_since: Option<u64>,
     longest_dark: u64,
     contest_at: u64,
+    /// The next hop takes nothing for now.
+    pub(crate) hop_refuses: bool,
 }
 
 impl Mail {
@@ -98,7 +100,9 @@ impl World {
         self.contest();
         if self.mail.queue_run <= now && !self.mail.is_drained() {
             self.mail.queue_run = now + QUEUE_RUN;
-            self.deliver_queues();
+            if !self.mail.hop_refuses {
+                self.deliver_queues();
+            }
         }
         if let Some(order) = self.mail.order
             && self.mail.next <= now

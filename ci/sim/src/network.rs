@@ -39,6 +39,8 @@ pub(crate) enum Arrival {
     Plain(usize, u32, u64, Box<Report>),
     /// A sealed datagram.
     Sealed(usize, Vec<u8>),
+    /// Not at a unit but at its cable: unit, port, pulled or plugged.
+    Cable(usize, usize, bool),
 }
 
 /// The wire sessions of both units, where heartbeats are sealed. A copy of a world begins new ones: a session must not be copied, since it
@@ -174,10 +176,14 @@ impl World {
 
     /// Something has arrived at a unit that runs.
     pub(crate) fn receive(&mut self, i: usize, what: Arrival) {
+        if let Arrival::Cable(unit, port, cut) = what {
+            return self.cable(unit, port, cut);
+        }
         if self.units[i].ha.is_none() {
             return;
         }
         match what {
+            Arrival::Cable(..) => {}
             Arrival::Event(event) => self.feed(i, event),
             Arrival::Plain(link, start, sequence, report) => {
                 let (sequences, known) = self.units[i].heard;

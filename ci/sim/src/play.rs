@@ -18,6 +18,8 @@ use twinpost_types::*;
 const SEED_OF_PAIRS: u64 = 1;
 /// A new pair is in sync within this time.
 const START_WITHIN: u64 = 120 * SECOND;
+/// A unit that must not speak for an address is listened to for this long.
+const QUIET: u64 = 2 * SECOND;
 /// Sealed heartbeats introduce themselves within this time before a scenario begins.
 const INTRODUCTION: u64 = 3 * SECOND;
 /// Queues drain within this time when the service is up.
@@ -176,6 +178,7 @@ impl Player {
                     self.last_action = self.world.now;
                     self.marks = [self.world.notes.len(), self.world.begins.len()];
                     match action {
+                        Action::Refused(unit, command) => self.refused(step, *unit, command)?,
                         Action::Repair => self.world.heal(),
                         _ => self.world.apply(action),
                     }
@@ -198,6 +201,19 @@ impl Player {
                 self.world.wait(END_WITHIN, |world| world.units.iter().any(|unit| unit.serves(world.now)));
         }
         self.judge(None)
+    }
+
+    /// A command that the unit must refuse.
+    fn refused(&mut self, step: &Step, unit: usize, command: &str) -> Result<(), Failure> {
+        let before = self.world.notes.len();
+        self.world.apply(&Action::Cli(unit, vec![command.to_owned()]));
+        let refused =
+            |(_, who, note): &(u64, usize, Note)| *who == unit && matches!(note, Note::Refused { .. });
+        if self.world.notes[before..].iter().any(refused) {
+            return Ok(());
+        }
+        let why = format!("{} did not refuse it", UNITS[unit]);
+        Err(Failure { line: step.line, text: step.text.clone(), why, check: None })
     }
 
     /// The check that failed meanwhile.
@@ -232,6 +248,11 @@ impl Player {
                     world.units[*unit].greets(world.now) && !world.units[1 - *unit].greets(world.now)
                 });
                 (!held).then(|| format!("{} gives no greeting there", UNITS[*unit]))
+            }
+            Expectation::NoVip(unit, within) => {
+                world.run_until(since + whole_micros(*within));
+                let speaks = world.wait(QUIET, |world| world.units[*unit].greets(world.now));
+                speaks.then(|| format!("{} still answers there", UNITS[*unit]))
             }
             Expectation::Event(unit, name, within) => {
                 let (left, [notes, begins]) = (left(within), self.marks);
@@ -331,8 +352,13 @@ fn event_name(note: &Note) -> &'static str {
         Note::Refused { .. } => "refused",
         Note::Waiting(_) => "waiting",
         Note::Arbitrated { .. } => "arbitration",
-        Note::HandingOver | Note::HandedOver => "hand-over",
-        _ => "",
+        Note::SteppingDown(_) => "stepping-down",
+        Note::AskingToStepDown(_) => "asking-to-step-down",
+        Note::FailureKept(_) => "failure-kept",
+        Note::HeartbeatLostPeerServes => "heartbeat-lost",
+        Note::HoldOff(_) => "hold-off",
+        Note::HandingOver => "hand-over",
+        Note::HandedOver => "hand-over-done",
     }
 }
 

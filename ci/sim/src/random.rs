@@ -11,19 +11,33 @@ use twinpost_scenario::{
 const FAULTS_MAX: u64 = 14;
 /// Settings that scenarios are played with: those of the reference and the corners where rules meet.
 const SETTINGS: [&[(&str, &str)]; 12] = [
-    &[],
-    &[("hb-lost-threshold", "5")],
-    &[("hb-lost-threshold", "5"), ("hb-interval", "1000"), ("fast-detect", "disable")],
-    &[("hb-lost-threshold", "15"), ("hb-interval", "1000"), ("fast-detect", "disable")],
-    &[("hb-lost-threshold", "30"), ("hb-interval", "1000")],
-    &[("hb-lost-threshold", "10"), ("hb-interval", "500"), ("on-failure", "restore-role")],
-    &[("hb-lost-threshold", "10"), ("hb-interval", "1000"), ("on-failure", "restore-role")],
-    &[("hb-lost-threshold", "10"), ("hb-interval", "500"), ("hard-drives-check", "enable")],
-    &[("hb-lost-threshold", "15"), ("hb-interval", "1000"), ("reboot-action", "hold-off")],
-    &[("hb-lost-threshold", "10"), ("hb-interval", "500"), ("remote-services-as-heartbeat", "enable")],
+    &[MANY],
+    &[MANY, ("hb-lost-threshold", "5"), ("local-service", "PORTS 2 2")],
+    &[MANY, ("hb-lost-threshold", "5"), ("hb-interval", "1000"), ("fast-detect", "disable")],
+    &[MANY, ("hb-lost-threshold", "15"), ("hb-interval", "1000"), ("fast-detect", "disable")],
+    &[MANY, ("hb-lost-threshold", "30"), ("hb-interval", "1000")],
+    &[
+        MANY,
+        ("hb-lost-threshold", "10"),
+        ("hb-interval", "500"),
+        ("on-failure", "restore-role"),
+        ("local-service", "PORTS 2 2"),
+    ],
+    &[MANY, ("hb-lost-threshold", "10"), ("hb-interval", "1000"), ("on-failure", "restore-role")],
+    &[MANY, ("hb-lost-threshold", "10"), ("hb-interval", "500"), ("local-service", "HD 2 2")],
+    &[MANY, ("hb-lost-threshold", "15"), ("hb-interval", "1000"), ("reboot-action", "hold-off")],
+    &[
+        MANY,
+        ("hb-lost-threshold", "10"),
+        ("hb-interval", "500"),
+        ("remote-service", "smtp 192.0.2.10 25 3 3 2"),
+        ("remote-services-as-heartbeat", "enable"),
+    ],
     &[("hb-lost-threshold", "8"), ("hb-interval", "500"), ("max-role-changes", "3")],
-    &[("hb-lost-threshold", "3"), ("hb-interval", "500"), ("on-failure", "off")],
+    &[MANY, ("hb-lost-threshold", "3"), ("hb-interval", "500"), ("on-failure", "off")],
 ];
+/// A scenario is not about the latch unless it says so.
+const MANY: (&str, &str) = ("max-role-changes", "20");
 const STEPS: [&str; 12] = [
     "fence",
     "promote",
@@ -60,10 +74,8 @@ pub fn scenario(seed: u64) -> Scenario {
     }
     at += pause(&mut rng);
     push(&mut scenario, Some(at), What::Act(Action::Repair));
-    let is_set = |name: &str, value: &str| {
-        settings.iter().any(|(a, b)| *a == name && (*b == value || value.is_empty()))
-    };
-    if is_set("max-role-changes", "") {
+    let is_set = |name: &str, value: &str| settings.iter().any(|(a, b)| *a == name && *b == value);
+    if is_set("max-role-changes", "3") {
         // A latched unit waits for its operator.
         for unit in 0..2 {
             at += 30_000;

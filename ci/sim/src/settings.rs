@@ -2,7 +2,7 @@
 //! change decisions; others are refused, since they would silently do nothing here.
 
 use std::time::Duration;
-use twinpost_ha::Settings;
+use twinpost_ha::{Check, Settings};
 use twinpost_types::{ConfiguredMode, LINKS, OnFailure, RebootAction, UnitId};
 
 /// Settings of the pair.
@@ -10,9 +10,12 @@ use twinpost_types::{ConfiguredMode, LINKS, OnFailure, RebootAction, UnitId};
 pub struct PairSettings {
     /// Both units.
     pub units: [Settings; 2],
-    /// `hard-drives-check`.
-    pub drives_check: bool,
+    /// What the shells' own checks do, in the order of `Check::ALL`.
+    pub checks: Checks,
 }
+
+/// How long a check must fail before it is told, in the order of `Check::ALL`; `None` = the check is off.
+pub type Checks = [Option<Duration>; Check::ALL.len()];
 
 /// A setting that the simulator does not know, or a value that is not allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +31,12 @@ pub struct SettingError {
 
 const VARIABLES: &str = "hb-lost-threshold 0.15-3600, hb-interval 10-1000, fast-detect enable|disable, on-failure off|restore-role|\
 become-secondary, reboot-action switchover|hold-off, max-role-changes 1-20, hard-drives-check enable|disable, \
-remote-services-as-heartbeat enable|disable";
+remote-services-as-heartbeat enable|disable, network-intf-check enable|disable, local-service PORTS|HD <interval> <retries>, \
+remote-service smtp|pop|imap|http <ip> <port> <interval> <wait> <retries>";
+/// The own mail service is told to have failed this long after it began to, a restart included.
+const MAIL_LIMIT: Duration = Duration::from_secs(20);
+/// A check that the short form enables: 10 s, 3 retries.
+const SHORT_LIMIT: Duration = Duration::from_secs(30);
 
 impl PairSettings {
     /// Reads `set` lines.
@@ -37,7 +45,9 @@ impl PairSettings {
     /// [`SettingError`] for the first line that is not understood.
     pub fn read(lines: &[(String, String)]) -> Result<Self, SettingError> {
         let modes = [(1, ConfiguredMode::Primary), (2, ConfiguredMode::Secondary)];
-        let mut pair = Self { units: modes.map(|(unit, mode)| defaults(unit, mode)), drives_check: false };
+        let mut pair =
+            Self { units: modes.map(|(unit, mode)| defaults(unit, mode)), checks: [None; Check::ALL.len()] };
+        pair.checks[Check::LocalMail as usize] = Some(MAIL_LIMIT);
         let mut interval = None;
         for (variable, value) in lines {
             let refuse =
@@ -47,7 +57,23 @@ impl PairSettings {
                 "hb-lost-threshold" => seen.threshold = seconds(value).ok_or_else(refuse)?,
                 "hb-interval" => interval = Some(number(value, 10, 1000).ok_or_else(refuse)?),
                 "fast-detect" => seen.fast_detect = switch(value).ok_or_else(refuse)?,
-                "hard-drives-check" => pair.drives_check = switch(value).ok_or_else(refuse)?,
+                "hard-drives-check" => {
+                    pair.set(Check::LocalDrives, switch(value).ok_or_else(refuse)?.then_some(SHORT_LIMIT));
+                }
+                "network-intf-check" => {
+                    // Only what a line of its own enables is checked: local-ports is off by default.
+                    if !switch(value).ok_or_else(refuse)? {
+                        pair.set(Check::LocalPorts, None);
+                    }
+                }
+                "local-service" => {
+                    let (check, limit) = local_service(value).ok_or_else(refuse)?;
+                    pair.set(check, limit);
+                }
+                "remote-service" => {
+                    let (check, limit) = remote_service(value).ok_or_else(refuse)?;
+                    pair.set(check, limit);
+                }
                 "remote-services-as-heartbeat" => seen.remote_heartbeat = switch(value).ok_or_else(refuse)?,
                 "max-role-changes" => {
                     seen.max_role_changes =
@@ -79,6 +105,10 @@ impl PairSettings {
         }
         Ok(pair)
     }
+
+    fn set(&mut self, check: Check, limit: Option<Duration>) {
+        self.checks[check as usize] = limit;
+    }
 }
 
 /// Defaults of `spec/ha.md` section 2 with both links and a gateway.
@@ -94,8 +124,7 @@ fn defaults(unit: u64, mode: ConfiguredMode) -> Settings {
         links: [true; LINKS],
         vips: 1,
         third_party: true,
-        // The bench of QEMU units asks for the same: a scenario is not about the latch unless it says so.
-        max_role_changes: 20,
+        max_role_changes: 4,
         remote_heartbeat: false,
     }
 }
@@ -113,6 +142,38 @@ fn seconds(value: &str) -> Option<Duration> {
 
 fn number(value: &str, from: u64, to: u64) -> Option<u64> {
     value.parse().ok().filter(|number| (from..=to).contains(number))
+}
+
+/// `{PORTS|HD} <interval> <retries>`
+fn local_service(value: &str) -> Option<(Check, Option<Duration>)> {
+    let words: Vec<&str> = value.split_whitespace().collect();
+    let [service, interval, retries] = words.as_slice() else { return None };
+    let check = match *service {
+        "PORTS" => Check::LocalPorts,
+        "HD" => Check::LocalDrives,
+        _ => return None,
+    };
+    Some((check, limit(interval, retries)?))
+}
+
+/// `{smtp|pop|imap|http} <ip> <port> <interval> <wait> <retries>`
+fn remote_service(value: &str) -> Option<(Check, Option<Duration>)> {
+    let words: Vec<&str> = value.split_whitespace().collect();
+    let [service, _ip, _port, interval, _wait, retries] = words.as_slice() else { return None };
+    let check = match *service {
+        "smtp" => Check::RemoteSmtp,
+        "imap" => Check::RemoteImap,
+        "pop" => Check::RemotePop,
+        "http" => Check::RemoteHttp,
+        _ => return None,
+    };
+    Some((check, limit(interval, retries)?))
+}
+
+/// An interval of 0 disables.
+fn limit(interval: &str, retries: &str) -> Option<Option<Duration>> {
+    let seconds = number(interval, 0, 3600)? * number(retries, 1, 100)?;
+    Some((seconds > 0).then(|| Duration::from_secs(seconds)))
 }
 
 fn switch(value: &str) -> Option<bool> {
@@ -144,7 +205,10 @@ mod tests {
     #[test]
     fn both_units_get_it_and_nonsense_is_refused() {
         let pair = read(&[("on-failure", "off"), ("hard-drives-check", "enable")]).unwrap();
-        assert!(pair.units.iter().all(|unit| unit.on_failure == OnFailure::Off) && pair.drives_check);
+        assert!(
+            pair.units.iter().all(|unit| unit.on_failure == OnFailure::Off)
+                && pair.checks[Check::LocalDrives as usize].is_some()
+        );
         assert_ne!(pair.units[0].unit, pair.units[1].unit);
         for line in [("snmp", "x"), ("hb-interval", "5"), ("on-failure", "maybe"), ("fast-detect", "1")] {
             assert!(read(&[line]).is_err(), "{line:?}");

@@ -2,7 +2,7 @@
 
 use crate::disk::{Disk, Live};
 use std::collections::VecDeque;
-use twinpost_ha::{CheckState, Event, Fault, FenceAnswer, Ha, Settings, Step, Verdict};
+use twinpost_ha::{Check, CheckState, Event, Fault, FenceAnswer, Ha, Settings, Step, Verdict};
 use twinpost_types::*;
 
 /// A step under way: what, when it ends, how.
@@ -83,12 +83,10 @@ pub struct Unit {
     pub told: Option<Live>,
     /// Fence question of a promoted volume that lost its peer.
     pub asking: bool,
-    /// State of the drive check that the core was told last.
-    pub drives_told: CheckState,
-    /// State of the mail check that the core was told last.
-    pub mail_told: CheckState,
-    /// Since when the drive or the mail service is as it is not told yet.
-    pub check_since: Option<u64>,
+    /// State of each check that the core was told last.
+    pub checks_told: [CheckState; Check::ALL.len()],
+    /// Since when a check is otherwise than told.
+    pub checks_since: [Option<u64>; Check::ALL.len()],
     /// Last datagram accepted on each link, by the world's clock.
     pub heard_at: [Option<u64>; LINKS],
     /// Start of the peer's supervisor and highest sequence number heard on each link.
@@ -140,9 +138,8 @@ impl Unit {
             fails: Vec::new(),
             told: None,
             asking: false,
-            drives_told: CheckState::Good,
-            mail_told: CheckState::Good,
-            check_since: None,
+            checks_told: Default::default(),
+            checks_since: Default::default(),
             heard_at: [None; LINKS],
             heard: ([0; LINKS], 0),
             sent: 0,
@@ -210,7 +207,7 @@ impl Unit {
         self.told = None;
         self.hung_until = 0;
         self.stopped_since = None;
-        (self.drives_told, self.mail_told, self.check_since) = (CheckState::Good, CheckState::Good, None);
+        (self.checks_told, self.checks_since) = Default::default();
         (self.sent, self.heard) = (0, ([0; LINKS], 0));
         (self.verdict, self.mode) = (Verdict::Unknown, EffectiveMode::Off);
         self.changes.clear();

@@ -7,7 +7,7 @@ use crate::mail::Mail;
 use crate::mutation::Mutation;
 use crate::network::{Arrival, Links, Sessions};
 use crate::rng::Rng;
-use crate::settings::PairSettings;
+use crate::settings::{Checks, PairSettings};
 use crate::unit::{Doing, Unit};
 use twinpost_ha::{Action, CheckState, Event, FenceAnswer, Note, Step, VipAnswer};
 use twinpost_types::*;
@@ -26,10 +26,8 @@ const LINES_MAX: usize = 4000;
 pub(crate) const RESTART: u64 = 1500 * MS;
 /// init resets the machine when the supervisor gave no sign for this long: 5 s of patience and 10 s of the hardware's.
 pub(crate) const WATCHDOG: u64 = 15 * SECOND;
-/// A drive that hangs or fails is told this long after it began to.
-const DRIVE_LIMIT: u64 = 9 * SECOND;
-/// Mail services that are gone are told this long after that, a restart included.
-const MAIL_LIMIT: u64 = 20 * SECOND;
+/// A drive that does not answer is told after this time.
+const HUNG_LIMIT: u64 = 9 * SECOND;
 
 /// Something that arrives later.
 #[derive(Clone, Debug)]
@@ -46,7 +44,7 @@ pub(crate) struct Coming {
 pub(crate) struct World {
     pub(crate) now: u64,
     pub(crate) units: [Unit; 2],
-    pub(crate) drives_check: bool,
+    pub(crate) checks: Checks,
     pub(crate) links: Links,
     pub(crate) sessions: Sessions,
     pub(crate) rng: Rng,
@@ -82,7 +80,7 @@ impl World {
         Self {
             now: 0,
             units: settings.units.map(|settings| Unit::new(settings, Disk::fresh())),
-            drives_check: settings.drives_check,
+            checks: settings.checks,
             links: Links::default(),
             sessions: Sessions::default(),
             rng: Rng::new(seed),
@@ -188,7 +186,8 @@ impl World {
             // What a unit sleeps through waits in its kernel; the order of arrival is kept where it matters, by sequence numbers.
             let coming = self.coming.remove(index);
             let current = coming.start.is_none_or(|start| self.units[to].starts == start);
-            if current && self.units[to].powered {
+            let cable = matches!(coming.what, Arrival::Cable(..));
+            if cable || (current && self.units[to].powered) {
                 self.receive(to, coming.what);
             }
         }
@@ -369,34 +368,40 @@ impl World {
         self.feed(i, Event::Volumes([report; VOLUMES]));
     }
 
-    /// What the shell's own checks come to, told when it changes.
+    /// What the shell's checks come to, told when it has been so for long enough.
     fn tell_checks(&mut self, i: usize) {
-        let now = self.now;
-        let unit = &mut self.units[i];
-        let drives = match (self.drives_check, unit.disk_hangs, unit.disk_failed) {
-            (true, true, _) => CheckState::Hung,
-            (true, _, true) => CheckState::Failed,
-            _ => CheckState::Good,
-        };
-        let serving = unit.mode == EffectiveMode::Primary;
-        let mail = match unit.mail_gone.is_some() && serving {
-            true => CheckState::Failed,
-            false => CheckState::Good,
-        };
-        if (drives, mail) == (unit.drives_told, unit.mail_told) {
-            unit.check_since = None;
-            return;
+        for check in twinpost_ha::Check::ALL {
+            let state = self.check_state(i, check);
+            let index = check as usize;
+            let limit = self.checks[index].map_or(0, |limit| limit.as_micros() as u64);
+            let limit = if state == CheckState::Hung { HUNG_LIMIT } else { limit };
+            let now = self.now;
+            let unit = &mut self.units[i];
+            if state == unit.checks_told[index] {
+                unit.checks_since[index] = None;
+                continue;
+            }
+            let since = *unit.checks_since[index].get_or_insert(now);
+            if now >= since + limit {
+                unit.checks_told[index] = state;
+                self.feed(i, Event::Checked { check, state });
+            }
         }
-        let since = *unit.check_since.get_or_insert(now);
-        if drives != unit.drives_told && now >= since + DRIVE_LIMIT {
-            unit.drives_told = drives;
-            self.feed(i, Event::Checked { check: twinpost_ha::Check::LocalDrives, state: drives });
-        }
-        let unit = &mut self.units[i];
-        if mail != unit.mail_told && (mail == CheckState::Good || now >= since + MAIL_LIMIT) {
-            unit.mail_told = mail;
-            self.feed(i, Event::Checked { check: twinpost_ha::Check::LocalMail, state: mail });
-        }
+    }
+
+    fn check_state(&self, i: usize, check: twinpost_ha::Check) -> CheckState {
+        use twinpost_ha::Check::{LocalDrives, LocalMail, LocalPorts};
+        let unit = &self.units[i];
+        let follows = unit.mode == EffectiveMode::Secondary;
+        let failed = self.checks[check as usize].is_some()
+            && match check {
+                LocalPorts => !unit.service_up,
+                LocalDrives if unit.disk_hangs => return CheckState::Hung,
+                LocalDrives => unit.disk_failed,
+                LocalMail => unit.mail_gone.is_some() && unit.mode == EffectiveMode::Primary,
+                _ => follows && !(self.reaches(i) && self.units[1 - i].greets(self.now)),
+            };
+        if failed { CheckState::Failed } else { CheckState::Good }
     }
 
     pub(crate) fn health(&self, i: usize) -> Health {

@@ -76,6 +76,8 @@ impl Memory {
             took_at: self.took_at,
             probe_stale: self.probe_stale,
             stale: self.stale,
+            // The operator's word replaces on-failure: without this, `off` would stop the unit again at once.
+            followed: true,
             ..Self::default()
         };
     }
