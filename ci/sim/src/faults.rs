@@ -254,5 +254,5 @@ impl World {
 }
 
 fn micros(time: std::time::Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX / 4).min(u64::MAX / 4).max(MS)
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX / 4).clamp(MS, u64::MAX / 4)
 }

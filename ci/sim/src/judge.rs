@@ -175,10 +175,10 @@ impl World {
                     self.units[i].verdict = *verdict;
                     self.check_verdict(i, *verdict, evidence.gasp);
                 }
-                Action::Note(Note::ModeChanged { from, to, reason }) => {
-                    if *from == EffectiveMode::Primary || *to == EffectiveMode::Primary {
-                        self.check_change(i, *to, *reason, shown);
-                    }
+                Action::Note(Note::ModeChanged { from, to, reason })
+                    if *from == EffectiveMode::Primary || *to == EffectiveMode::Primary =>
+                {
+                    self.check_change(i, *to, *reason, shown);
                 }
                 _ => {}
             }

@@ -125,7 +125,8 @@ impl World {
         while let Some(session) = self.mail.sessions.get(index).copied() {
             let unit = &self.units[session.on];
             let broken = !unit.mail || !unit.powered || now > session.since + PATIENCE;
-            if !broken && !(unit.greets(now) && self.store(session.on, session.message, false)) {
+            let waits = !broken && !unit.greets(now);
+            if waits || (!broken && !self.store(session.on, session.message, false)) {
                 index += 1;
                 continue;
             }
