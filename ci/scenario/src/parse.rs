@@ -170,13 +170,7 @@ fn action(words: &mut Words<'_>) -> Parsed<Action> {
             let signal = if words.is_empty() { 9 } else { words.parsed(SIGNALS_ALLOWED, signal)? };
             Action::Kill(unit, service, signal)
         }
-        Deed::Disk => {
-            let choices =
-                [("hang", DiskFault::Hang), ("fail", DiskFault::Fail), ("restore", DiskFault::Restore)];
-            let fault = words.choice(&choices)?;
-            let (unit, disk) = words.unit_dot_name("a.<disk> or b.<disk>, such as a.system")?;
-            Action::Disk(fault, unit, disk)
-        }
+        Deed::Disk => disk(words)?,
         Deed::Stress => {
             let kind =
                 words.choice(&[("cpu", Stress::Cpu), ("io", Stress::Io), ("memory", Stress::Memory)])?;
@@ -200,6 +194,13 @@ fn action(words: &mut Words<'_>) -> Parsed<Action> {
             Action::Service(words.unit()?, start, words.word("a service such as postfix or dovecot")?)
         }
     })
+}
+
+fn disk(words: &mut Words<'_>) -> Parsed<Action> {
+    let choices = [("hang", DiskFault::Hang), ("fail", DiskFault::Fail), ("restore", DiskFault::Restore)];
+    let fault = words.choice(&choices)?;
+    let (unit, disk) = words.unit_dot_name("a.<disk> or b.<disk>, such as a.system")?;
+    Ok(Action::Disk(fault, unit, disk))
 }
 
 fn link(words: &mut Words<'_>) -> Parsed<Action> {

@@ -102,6 +102,10 @@ impl World {
             }
             self.judge.diverged = false;
         }
+        self.connected(link, compared);
+    }
+
+    fn connected(&mut self, link: usize, compared: Compared) {
         self.units.iter_mut().for_each(|unit| unit.discards = false);
         self.connected_on = Some(link);
         self.say(|| format!("replication connected on {link}: {compared:?}"));
