@@ -4,6 +4,7 @@
 use crate::cursor::Cursor;
 use crate::error::{Problem, ScriptError};
 use crate::model::{Config, Domain, Heartbeat, INTERVAL_FAST_MAX};
+use crate::service::RemoteKind;
 use crate::value::Host;
 use crate::virtual_ips;
 use twinpost_types::{ConfiguredMode, LinkId};
@@ -188,6 +189,9 @@ fn link_pair(index: usize, first: &Heartbeat, second: &Heartbeat) -> Result<(), 
     Ok(())
 }
 
+/// TCP port of HTTPS (RFC 9110).
+const HTTPS: u16 = 443;
+
 /// A check needs somebody to ask, and a heartbeat by services needs a check.
 fn services(config: &Config) -> Result<(), Conflict> {
     let services = &config.ha.services;
@@ -195,6 +199,10 @@ fn services(config: &Config) -> Result<(), Conflict> {
         if service.ip.is_unspecified() {
             let why = format!("{} is enabled but has no address", kind.name());
             return Err(Conflict::new("ip", kind.name(), why, "the address where the service answers"));
+        }
+        if kind == RemoteKind::Http && service.port == HTTPS {
+            let why = "HTTPS is not checked in this release".into();
+            return Err(Conflict::new("port", kind.name(), why, "a port that answers HTTP without TLS"));
         }
     }
     if services.as_heartbeat && services.enabled().next().is_none() {

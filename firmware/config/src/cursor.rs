@@ -141,6 +141,8 @@ const ALSO: &[(&str, &str)] = &[
     ("hb-interval", "fast-detect"),
     ("password", "mode"),
     ("ip", "status"),
+    ("port", "status"),
+    ("port", "remote-service"),
     ("remote-services-as-heartbeat", "status"),
     ("remote-services-as-heartbeat", "remote-service"),
 ];

@@ -227,6 +227,8 @@ fn short_and_long_forms_of_a_check_mean_the_same() {
 fn services_are_a_heartbeat_only_where_one_is_asked() {
     let error = line("remote-services-as-heartbeat enable").unwrap_err().to_string();
     assert!(error.contains("no remote service is enabled"), "{error}");
+    let error = line("remote-service http 192.0.2.10 443 120 30 3").unwrap_err().to_string();
+    assert!(error.contains("HTTPS is not checked"), "{error}");
     let error = block("remote-smtp", "status enable").unwrap_err().to_string();
     assert!(error.contains("remote-smtp is enabled but has no address"), "{error}");
     let both = "config system ha\nset remote-services-as-heartbeat enable\n\

@@ -97,7 +97,7 @@ proptest! {
             // Double names, intervals that do not fit the threshold and a bridge over a heartbeat port are generated now and then; nothing
             // else may fail.
             let text = error.to_string();
-            let known = ["hb-interval", "\"next\"", "port2 is a heartbeat port"];
+            let known = ["hb-interval", "HTTPS", "\"next\"", "port2 is a heartbeat port"];
             prop_assert!(known.iter().any(|known| text.contains(known)), "{text}\n{script}");
         }
     }
