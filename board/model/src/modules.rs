@@ -28,6 +28,9 @@ pub const SYSTEM_MODULES: &[Module] = &[
     plain("wireguard"),
     // Transparent mode. There is no modprobe that the kernel could call when the bridge is made.
     plain("bridge"),
+    // A copy that is about to be overwritten is read through a snapshot, so that its journal can be replayed.
+    plain("dm_snapshot"),
+    plain("loop"),
     // Blinking without a process: LED patterns keep their meaning while the CPU is busy.
     plain("ledtrig_timer"),
 ];

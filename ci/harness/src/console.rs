@@ -83,6 +83,7 @@ impl Console {
             Reply::Accepted { message } => Ok(message),
             Reply::Status(status) => Ok(format!("{} is {}", status.host, status.effective)),
             Reply::Events { events } => Ok(format!("{} events", events.len())),
+            Reply::Queue(leftovers) => Ok(leftovers.state),
             refused @ Reply::Refused { .. } => Err(unexpected(command, &refused)),
         }
     }
@@ -180,6 +181,7 @@ fn parse(line: &[u8]) -> Option<Reply> {
 fn unexpected(command: &str, reply: &Reply) -> ConsoleError {
     let answer = match reply {
         Reply::Refused { message } | Reply::Accepted { message } => message.clone(),
+        Reply::Queue(_) => "a list of leftovers".to_owned(),
         Reply::Status(_) => "a status".to_owned(),
         Reply::Events { .. } => "events".to_owned(),
     };

@@ -36,6 +36,15 @@ pub enum Request {
     ForcePrimary,
     /// Everything written so far onto the drives of both units (`diagnose system ha sync`).
     Sync,
+    /// What was left behind, handed over or is being handed over (`diagnose system ha queue list`).
+    QueueList,
+    /// Pass leftovers to the primary now (`diagnose system ha queue adopt`).
+    QueueAdopt,
+    /// Give leftovers up (`diagnose system ha queue discard confirm`).
+    QueueDiscard {
+        /// The operator said `confirm`.
+        confirmed: bool,
+    },
     /// Planned reboot.
     Reboot,
     /// Planned power-off.
@@ -91,6 +100,8 @@ pub enum Reply {
         /// Records in order.
         events: Vec<EventRecord>,
     },
+    /// Leftovers.
+    Queue(Box<Leftovers>),
     /// Accepted; the outcome is in the event log.
     Accepted {
         /// One sentence for the operator.
@@ -303,6 +314,24 @@ pub struct Timeline {
     /// Virtual IPs claimed and announced.
     pub claimed_us: u64,
 }
+
+/// Mail that only one copy holds, and what became of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leftovers {
+    /// What can be said now, one sentence.
+    pub state: String,
+    /// Messages on this unit's copy that the primary may lack; 0 where the copy cannot be looked at.
+    pub found: u64,
+    /// The first of them, at most [`LEFTOVERS_MAX`].
+    pub items: Vec<String>,
+    /// The hand-over that goes on, or the last one: found and confirmed.
+    pub passing: (u64, u64),
+    /// Files taken from the other unit since this one is primary.
+    pub taken: u64,
+}
+
+/// Most leftovers that are named.
+pub const LEFTOVERS_MAX: usize = 200;
 
 /// One supervised service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

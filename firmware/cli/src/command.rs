@@ -54,14 +54,6 @@ pub enum CommandError {
         /// What is allowed.
         allowed: &'static str,
     },
-    /// A known command that this release does not have yet.
-    #[error("{given} is not available in this release; {instead}")]
-    NotAvailable {
-        /// The command.
-        given: &'static str,
-        /// What to do instead.
-        instead: &'static str,
-    },
 }
 
 type Make = fn(&[&str]) -> Result<Request, CommandError>;
@@ -81,6 +73,22 @@ const COMMANDS: &[(&str, &str, Make)] = &[
     ("execute ha restart", "the same", |_| Ok(Request::Restart)),
     ("execute ha force-primary", "take the role although the data may be stale: mail may be lost", |_| {
         Ok(Request::ForcePrimary)
+    }),
+    (
+        "diagnose system ha queue list",
+        "mail that only this unit's copy holds, and what was handed over",
+        |_| Ok(Request::QueueList),
+    ),
+    ("diagnose system ha queue adopt", "pass it to the PRIMARY now", |_| Ok(Request::QueueAdopt)),
+    ("diagnose system ha queue discard [confirm]", "give it up: what the PRIMARY lacks is lost", |words| {
+        match words {
+            [] => Ok(Request::QueueDiscard { confirmed: false }),
+            ["confirm"] => Ok(Request::QueueDiscard { confirmed: true }),
+            [other, ..] => {
+                let given = shown(other);
+                Err(CommandError::Argument { argument: "[confirm]", given, allowed: "confirm" })
+            }
+        }
     }),
     ("execute reboot", "planned restart of this unit", |_| Ok(Request::Reboot)),
     ("execute shutdown", "planned power-off of this unit", |_| Ok(Request::Shutdown)),
@@ -125,9 +133,6 @@ const OLD_FORMS: &[(&str, Request)] = &[
     ("set system ha resync", Request::Sync),
 ];
 
-/// Commands of the reference that come later.
-const LATER: &[(&str, &str)] = &[("diagnose system ha queue", "nothing is left over by a takeover")];
-
 /// Makes a command of words.
 ///
 /// # Errors
@@ -147,10 +152,6 @@ pub fn parse(words: &[&str]) -> Result<Command, CommandError> {
     }
     if let Some((_, request)) = OLD_FORMS.iter().find(|(form, _)| *form == given) {
         return Ok(Command::Request(request.clone()));
-    }
-    if let Some((given, instead)) = LATER.iter().find(|(form, _)| given == *form || starts_with(&given, form))
-    {
-        return Err(CommandError::NotAvailable { given, instead });
     }
     let given = if words.is_empty() { "(empty line)".into() } else { shown(&given) };
     Err(CommandError::Unknown { given, allowed: alike(words) })
@@ -178,10 +179,6 @@ fn fits<'a, 'b>(form: &str, words: &'a [&'b str]) -> Option<&'a [&'b str]> {
     let optional = forms.iter().filter(|f| f.starts_with('[')).count();
     let count = forms.len() - optional..=forms.len();
     (words.get(..fixed)? == &forms[..fixed] && count.contains(&words.len())).then(|| &words[fixed..])
-}
-
-fn starts_with(given: &str, form: &str) -> bool {
-    given.strip_prefix(form).is_some_and(|rest| rest.starts_with(' '))
 }
 
 /// The commands that share the longest beginning with the words.

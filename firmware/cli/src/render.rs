@@ -2,7 +2,7 @@
 //! Pure; every line is bounded by what the supervisor sends, and control characters never reach the terminal.
 
 use std::fmt::Write;
-use twinpost_api::{CheckStatus, EventRecord, LinkStatus, PeerStatus, Reply, Status, Timeline};
+use twinpost_api::{CheckStatus, EventRecord, Leftovers, LinkStatus, PeerStatus, Reply, Status, Timeline};
 use twinpost_types::{DiskState, Replication, VolumeId, VolumeReport};
 
 /// Width of the first column, characters.
@@ -15,10 +15,26 @@ pub fn reply(reply: &Reply) -> String {
         Reply::Status(status) => status_text(status),
         Reply::Events { events } if events.is_empty() => "no records".into(),
         Reply::Events { events } => events.iter().map(event).collect::<Vec<_>>().join("\n"),
+        Reply::Queue(leftovers) => queue(leftovers),
         Reply::Accepted { message } => message.clone(),
         Reply::Refused { message } => format!("refused: {message}"),
     };
     text.trim_end().chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
+}
+
+/// Leftovers: a sentence, numbers, names.
+fn queue(leftovers: &Leftovers) -> String {
+    let (found, confirmed) = leftovers.passing;
+    let mut lines = vec![
+        leftovers.state.clone(),
+        format!("hand-over: {confirmed} of {found} confirmed; taken as PRIMARY: {} files", leftovers.taken),
+    ];
+    let named = u64::try_from(leftovers.items.len()).unwrap_or(u64::MAX);
+    lines.extend(leftovers.items.iter().cloned());
+    if leftovers.found > named {
+        lines.push(format!("and {} more", leftovers.found - named));
+    }
+    lines.join("\n")
 }
 
 fn status_text(status: &Status) -> String {

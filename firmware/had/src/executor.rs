@@ -4,6 +4,7 @@
 use crate::channel::Sender;
 use crate::claims::Claims;
 use crate::control::Control;
+use crate::handover::{HandOver, HandOverError};
 use crate::heartbeat::Input;
 use crate::provision::chain;
 use crate::shared::Shared;
@@ -38,6 +39,8 @@ pub struct Executor {
     pub control: Option<Arc<Control>>,
     /// Of replication; `None` while HA is off.
     pub encryption: Option<Arc<Encryption>>,
+    /// Hands mail over to the other unit and takes it.
+    pub handover: Arc<HandOver>,
     /// Alarms and events.
     pub shared: Arc<Shared>,
     /// Runs while the queue volume is mounted.
@@ -81,20 +84,25 @@ impl Executor {
                 blocking(move || store.write_epoch(epoch)).await
             }
             Step::Fence => both(self.drbd.cut(queue), self.drbd.cut(data)).await,
-            Step::Promote => both(self.drbd.promote(queue), self.drbd.promote(data)).await,
-            Step::PromoteForced => both(self.drbd.promote_force(queue), self.drbd.promote_force(data)).await,
+            Step::Promote => {
+                self.handover.before_promotion();
+                both(self.drbd.promote(queue), self.drbd.promote(data)).await
+            }
+            Step::PromoteForced => {
+                self.handover.before_promotion();
+                both(self.drbd.promote_force(queue), self.drbd.promote_force(data)).await
+            }
             Step::Demote => both(self.drbd.demote(queue), self.drbd.demote(data)).await,
             Step::Outdate => both(self.drbd.outdate(queue), self.drbd.outdate(data)).await,
             Step::Initialise => both(self.drbd.initialise_pair(queue), self.drbd.initialise_pair(data)).await,
             Step::Connect(link) => self.connect(link).await,
-            Step::PassMail | Step::ConnectDiscarding(_) => Err(Failure {
-                fault: Fault::Failed,
-                words: "the hand-over of diverged mail is not in this release; both copies are kept".into(),
-            }),
+            Step::PassMail => self.pass_mail().await,
+            Step::ConnectDiscarding(link) => self.connect_discarding(link).await,
             Step::Mount => self.mount().await,
             Step::Unmount => self.unmount().await,
             Step::StartMail => {
                 let _alone = self.mail_steps.lock().await;
+                self.before_mail().await?;
                 let settled = self.mail.start().await.map_err(failed)?;
                 if settled.marked > 0 {
                     let words = format!(
@@ -165,13 +173,46 @@ impl Executor {
     }
 
     async fn connect(&self, link: LinkId) -> Result<(), Failure> {
-        let Some([queue, data]) = self.endpoints[link.index()] else {
-            return Err(Failure { fault: Fault::Refused, words: format!("{link} is not configured") });
-        };
-        if let Some(encryption) = &self.encryption {
-            encryption.ready(link).await.map_err(|words| Failure { fault: Fault::Refused, words })?;
-        }
+        let [queue, data] = self.endpoints(link).await?;
         both(self.drbd.connect(VolumeId::Queue, queue), self.drbd.connect(VolumeId::Data, data)).await
+    }
+
+    async fn connect_discarding(&self, link: LinkId) -> Result<(), Failure> {
+        let [queue, data] = self.endpoints(link).await?;
+        let connect = |volume, endpoint| self.drbd.connect_discarding(volume, endpoint);
+        both(connect(VolumeId::Queue, queue), connect(VolumeId::Data, data)).await
+    }
+
+    /// What the hand-over needs before the first message comes in or leaves.
+    async fn before_mail(&self) -> Result<(), Failure> {
+        let store = Arc::clone(&self.store);
+        let epoch = tokio::task::spawn_blocking(move || store.read_epoch()).await.map_err(failed)?;
+        self.handover.before_mail(epoch.map_err(failed)?.unwrap_or_default()).await.map_err(failed)
+    }
+
+    /// Where replication runs over this link, once it may.
+    async fn endpoints(&self, link: LinkId) -> Result<[Endpoint; 2], Failure> {
+        let refused = |words| Failure { fault: Fault::Refused, words };
+        let endpoints =
+            self.endpoints[link.index()].ok_or_else(|| refused(format!("{link} is not configured")))?;
+        if let Some(encryption) = &self.encryption {
+            encryption.ready(link).await.map_err(refused)?;
+        }
+        Ok(endpoints)
+    }
+
+    /// The copies are read beside DRBD, so nothing may write to them meanwhile.
+    async fn pass_mail(&self) -> Result<(), Failure> {
+        let [queue, data] = VolumeId::ALL;
+        both(self.drbd.cut(queue), self.drbd.cut(data)).await?;
+        if self.drbd.status().await.map_err(failed)?.iter().any(|volume| volume.promoted) {
+            let words = "the volumes are promoted: they are in service, not left over".to_string();
+            return Err(Failure { fault: Fault::Refused, words });
+        }
+        self.handover.pass().await.map_err(|error: HandOverError| Failure {
+            fault: if error.is_unfinished() { Fault::Unfinished } else { Fault::Failed },
+            words: chain(&error),
+        })
     }
 
     async fn mount(&self) -> Result<(), Failure> {
@@ -192,6 +233,7 @@ impl Executor {
     async fn unmount(&self) -> Result<(), Failure> {
         // A look that hangs with the volume is not waited for: then the volume hangs as well.
         let _quiet = tokio::time::timeout(LOOK_LIMIT, self.looking.lock()).await;
+        self.handover.before_unmount().await;
         drop(self.syncer.lock().unwrap_or_else(PoisonError::into_inner).take());
         let [queue, data] = VolumeId::ALL;
         let (first, second) =

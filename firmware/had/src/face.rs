@@ -3,7 +3,7 @@
 
 use crate::heartbeat::Input;
 use crate::main_unit::Unit;
-use crate::{sync, upkeep, words};
+use crate::{leftovers, sync, upkeep, words};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub async fn serve(unit: Arc<Unit>) -> std::io::Result<()> {
     }
 }
 
-async fn talk(unit: &Unit, stream: UnixStream) -> std::io::Result<()> {
+async fn talk(unit: &Arc<Unit>, stream: UnixStream) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut reader = BufReader::new(read);
     loop {
@@ -64,7 +64,7 @@ async fn talk(unit: &Unit, stream: UnixStream) -> std::io::Result<()> {
     }
 }
 
-async fn answer(unit: &Unit, request: Request) -> Reply {
+async fn answer(unit: &Arc<Unit>, request: Request) -> Reply {
     match request {
         Request::Status => Reply::Status(Box::new(unit.status().await)),
         Request::Events { after } => Reply::Events { events: unit.shared.events().after(after) },
@@ -73,6 +73,9 @@ async fn answer(unit: &Unit, request: Request) -> Reply {
         Request::Restart => verb(unit, Command::Restart).await,
         Request::ForcePrimary => verb(unit, Command::ForcePrimary).await,
         Request::Sync => sync::now(unit).await,
+        Request::QueueList => leftovers::list(unit).await,
+        Request::QueueAdopt => leftovers::adopt(unit),
+        Request::QueueDiscard { confirmed } => leftovers::discard(unit, confirmed),
         Request::Reboot => verb(unit, Command::Reboot).await,
         Request::Shutdown => verb(unit, Command::Shutdown).await,
         Request::SetClock { unix_s } => upkeep::set_clock(unit, unix_s).await,

@@ -4,6 +4,7 @@
 use crate::channel::{self, Inbox};
 use crate::claims::Claims;
 use crate::executor::Executor;
+use crate::handover::HandOver;
 use crate::heartbeat::{Heartbeat, Identity, Input, LinkSetup, Links, Neighbours, Output};
 use crate::main_unit::Unit;
 use crate::network::{endpoints, link_setup, service_setup, unit_id};
@@ -25,7 +26,9 @@ use twinpost_net::raw::UdpSink;
 use twinpost_net::rt;
 use twinpost_storage::drbd::Drbd;
 use twinpost_storage::durable::Store;
-use twinpost_types::{BootId, ConfiguredMode, Epoch, LINKS, LinkId, UnitId, Version, VolumeId};
+use twinpost_types::{
+    BootId, ConfiguredMode, Epoch, LINKS, LinkId, UnitId, VOLUMES, Version, VolumeId, VolumeReport,
+};
 use twinpost_wire::{Keys, Session};
 
 /// Bound of the queues to and from the heartbeat thread: far more than a takeover needs.
@@ -95,9 +98,7 @@ async fn unit(
     let keys = if ha_on { derive(&config, &shared) } else { None };
     let secret = keys.as_ref().map(control::replication_secret);
     let drbd = Drbd::new(twinpost_storage::drbd::Settings { secret });
-    if ha_on {
-        prepare_volumes(&drbd, &shared).await;
-    }
+    let volumes = volumes(&drbd, ha_on, &shared).await;
     let mail = Arc::new(Mail::new(MailPaths::default()));
     if let Err(error) = mail.prepare(&host::mail_settings(&config)) {
         shared.alarm("mail-settings", &format!("the mail servers cannot be configured: {}", chain(&error)));
@@ -106,6 +107,8 @@ async fn unit(
     let (outbox, outputs) = channel::bounded(QUEUE_BOUND).map_err(StartError::Queue)?;
     let pulse = Arc::new(Pulse::new());
     let lease = LeaseKeeper::start(Arc::clone(&pulse)).map_err(StartError::Lease)?;
+    let control = keys.as_ref().map(|keys| control::open(&config, keys, &shared));
+    let handover = HandOver::new(unit_id(&config).0, control.clone(), volumes.clone(), Arc::clone(&shared));
     let executor = Executor {
         drbd: drbd.clone(),
         mail,
@@ -113,8 +116,9 @@ async fn unit(
         claims: Claims::new(&config, &shared, lease).await,
         inputs: inputs.clone(),
         endpoints: LinkId::ALL.map(|link| endpoints(&config, link)),
-        control: keys.as_ref().map(|keys| control::open(&config, keys, &shared)),
+        control,
         encryption: ha_on.then(|| Encryption::new(&config, &shared)),
+        handover,
         shared: Arc::clone(&shared),
         syncer: Mutex::default(),
         mail_steps: tokio::sync::Mutex::default(),
@@ -124,7 +128,7 @@ async fn unit(
         revision,
         board: board.as_ref().map_or_else(|| "unknown".to_string(), |board| board.id.clone()),
         notes: tokio::sync::broadcast::channel(QUEUE_BOUND).0,
-        volumes: if ha_on { drbd.monitor() } else { tokio::sync::watch::channel(Default::default()).1 },
+        volumes,
         fence_questions: Mutex::default(),
         mail: Mutex::default(),
         checks: checks::Board::new(&config),
@@ -153,6 +157,19 @@ async fn unit(
     tokio::spawn(room::watch(Arc::clone(&unit)));
     face::serve(unit).await.map_err(StartError::Face)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prepares the volumes and follows them as replication tells them; nothing while HA is off.
+async fn volumes(
+    drbd: &Drbd,
+    ha_on: bool,
+    shared: &Shared,
+) -> tokio::sync::watch::Receiver<[VolumeReport; VOLUMES]> {
+    if !ha_on {
+        return tokio::sync::watch::channel(Default::default()).1;
+    }
+    prepare_volumes(drbd, shared).await;
+    drbd.monitor()
 }
 
 /// The stored configuration or that of a provisioning disk; factory settings with an alarm otherwise.

@@ -5,7 +5,7 @@
 use crate::cmdline::{self, BLOCK_BYTES, BootArgs};
 use crate::console::{chain, now, pause, phase, say};
 use crate::plan::{self, Step};
-use crate::{board, disk, dm, modules, mounts, verity};
+use crate::{board, disk, modules, mounts, verity};
 use core::time::Duration;
 use rustix::fs::{AtFlags, FileType};
 use rustix::mount::MountFlags;
@@ -14,6 +14,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::CommandExt as _;
+use twinpost_hal_linux::dm;
 
 /// Time for a person to read the console before the reboot.
 pub const REBOOT_DELAY: Duration = Duration::from_secs(10);
@@ -117,7 +118,7 @@ fn map_root(args: &BootArgs) -> Result<(), Box<dyn Error>> {
             Ok(()) if !verity::tree_fits(args, &top) => last = RootError::Tree { label: name },
             Ok(()) => {
                 let table = verity::parameters(args, &partition.number);
-                let number = dm::map("root", "verity", verity::sectors(args), &table)?;
+                let number = dm::map("root", "verity", verity::sectors(args), &table, dm::Access::ReadOnly)?;
                 let node = format!("/dev/dm-{number}");
                 let _ = std::os::unix::fs::symlink(&node, "/dev/mapper/root");
                 mounts::ensure("squashfs", &node, NEW_ROOT, MountFlags::RDONLY, "")?;

@@ -4,7 +4,7 @@
 //! PID 1 never ends: a failed handler is reported and the loop goes on; a boot that cannot go on restarts the box, so that
 //! the boot loader can try the other slot. It decides nothing about roles, addresses or volumes: that is `had`.
 //!
-//! `unsafe`: ioctls that rustix lacks (`dm.rs`, `partition.rs`, `network.rs`), `pre_exec` (`spawn.rs`) and the allocator
+//! `unsafe`: ioctls that rustix lacks (`partition.rs`, `network.rs`), `pre_exec` (`spawn.rs`) and the allocator
 //! that waits (`allocator.rs`).
 #![allow(clippy::disallowed_methods, reason = "PID 1 runs programs; it is an IO crate")]
 
@@ -17,7 +17,6 @@ mod cmdline;
 mod console;
 mod control;
 mod disk;
-mod dm;
 mod filesystem;
 mod initrd;
 mod layout;

@@ -19,7 +19,7 @@ pub mod message;
 pub mod pass;
 mod place;
 pub mod queue_file;
-mod scan;
+pub mod scan;
 pub mod server;
 
 use std::future::Future;

@@ -157,17 +157,19 @@ impl Drbd {
     /// # Errors
     /// The tool's; see [`CommandError`].
     pub async fn connect(&self, volume: VolumeId, endpoint: Endpoint) -> Result<(), CommandError> {
-        let same = *self.connection(volume) == Some(endpoint);
-        if same && self.status().await?[volume.index()].replication.is_connected() {
-            return Ok(());
-        }
-        self.shared.wanted[volume.index()].store(false, Ordering::Relaxed);
-        self.drop_connections(volume, true).await?;
-        let secret = self.shared.settings.secret.as_deref();
-        self.drbdsetup(&Arguments::new(volume).connect(endpoint, secret), CALL).await?;
-        *self.connection(volume) = Some(endpoint);
-        self.shared.wanted[volume.index()].store(true, Ordering::Relaxed);
-        Ok(())
+        let call = Arguments::new(volume).connect(endpoint, self.shared.settings.secret.as_deref());
+        self.connect_by(volume, endpoint, &call).await
+    }
+
+    /// As [`Drbd::connect`], but what only the own copy holds is given up if the copies have diverged. The volume must not be
+    /// promoted.
+    ///
+    /// # Errors
+    /// The tool's; see [`CommandError`].
+    pub async fn connect_discarding(&self, volume: VolumeId, endpoint: Endpoint) -> Result<(), CommandError> {
+        let call =
+            Arguments::new(volume).connect_discarding(endpoint, self.shared.settings.secret.as_deref());
+        self.connect_by(volume, endpoint, &call).await
     }
 
     /// Ends the connection in order: DRBD agrees with the peer, and a promoted side outdates the other one.
@@ -298,6 +300,24 @@ impl Drbd {
         let arguments = Arguments::new(volume).verb("get-gi");
         let outcome = self.setup(&arguments, CALL).await;
         outcome.is_ok_and(|outcome| superblock::is_just_created(&outcome.stdout))
+    }
+
+    async fn connect_by(
+        &self,
+        volume: VolumeId,
+        endpoint: Endpoint,
+        call: &Call,
+    ) -> Result<(), CommandError> {
+        let same = *self.connection(volume) == Some(endpoint);
+        if same && self.status().await?[volume.index()].replication.is_connected() {
+            return Ok(());
+        }
+        self.shared.wanted[volume.index()].store(false, Ordering::Relaxed);
+        self.drop_connections(volume, true).await?;
+        self.drbdsetup(call, CALL).await?;
+        *self.connection(volume) = Some(endpoint);
+        self.shared.wanted[volume.index()].store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn is_attached(&self, volume: VolumeId) -> Result<bool, CommandError> {

@@ -2,13 +2,16 @@
 //! that touches these. Carrier *events* come from netlink in `net`; here the carrier is read.
 //!
 //! Every implementation takes its folders from [`Roots`], so that the contract suite runs on a fake tree.
-//! `unsafe`: one place, the watchdog's ioctl (`watchdog.rs`), which rustix does not offer.
+//! Block devices made of others (`dm`, `loop_device`) are here too, since `init` and `storage` both need them.
+//! `unsafe`: the ioctls of the watchdog, of device-mapper and of loop devices, which rustix does not offer.
 
 #![allow(clippy::disallowed_methods, reason = "an IO crate: it runs smartctl and waits for it")]
 
+pub mod dm;
 mod drive;
 mod error;
 mod led;
+pub mod loop_device;
 mod port;
 mod reserve;
 mod smart;

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 /// First bytes of the file.
 const MAGIC: &[u8; 8] = b"TPMANIF1";
@@ -44,6 +45,9 @@ pub struct Promotion {
     pub unit: u64,
     /// Replication knew of no difference between the copies before the promotion.
     pub copies_equal: bool,
+    /// Seconds since 1970, safely before this unit stored mail in this role: mailboxes are listed while mail comes in, and what
+    /// may be younger is on this copy only.
+    pub before_s: u64,
 }
 
 /// One of the two volumes.
@@ -85,11 +89,16 @@ pub enum ManifestError {
 }
 
 /// Notes what the volume holds at a promotion. A second note of the same promotion changes nothing: what came later is not on
-/// both copies. True when a manifest was written.
+/// both copies. True when a manifest was written. Ends soon after `stop` was set, since the volume is then unmounted.
 ///
 /// # Errors
-/// The volume cannot be read or written. A damaged older manifest counts as none.
-pub fn note(layout: &Layout, volume: Volume, promotion: Promotion) -> Result<bool, ManifestError> {
+/// The volume cannot be read or written, or it was stopped. A damaged older manifest counts as none.
+pub fn note(
+    layout: &Layout,
+    volume: Volume,
+    promotion: Promotion,
+    stop: &AtomicBool,
+) -> Result<bool, ManifestError> {
     let before = read(layout, volume).or_else(|error| match error {
         ManifestError::Damaged => Ok(None),
         other => Err(other),
@@ -99,8 +108,11 @@ pub fn note(layout: &Layout, volume: Volume, promotion: Promotion) -> Result<boo
     }
     let reading = |source| ManifestError::Io { verb: "read", source };
     let present = match volume {
-        Volume::Queue => scan::queue_keys(layout).map_err(reading)?,
-        Volume::Data => scan::mail_keys(layout).map_err(reading)?,
+        Volume::Queue => {
+            let keys = scan::queue_keys(layout).map_err(reading)?;
+            keys.into_iter().map(|key| (key, true)).collect()
+        }
+        Volume::Data => scan::mail_keys(layout, promotion.before_s, stop).map_err(reading)?,
     };
     let manifest = Manifest::at(promotion, present, before).ok_or(ManifestError::Full)?;
     write(volume.root(layout), &manifest.encode())
@@ -133,19 +145,19 @@ impl Manifest {
         self.keys.get(key).copied().unwrap_or(false)
     }
 
-    /// What a promotion finds. A unit that takes over from the other one has nothing that the other one did not have. A unit
+    /// What a promotion finds: keys, and whether each is certainly older than the promotion. A unit that takes over from the other one has nothing that the other one did not have. A unit
     /// that is promoted again keeps what it had before, because the other copy may still hold what was delivered meanwhile.
     /// `None` if there are too many.
-    fn at(promotion: Promotion, present: Vec<Key>, before: Option<Self>) -> Option<Self> {
-        let Promotion { epoch, unit, copies_equal } = promotion;
+    fn at(promotion: Promotion, present: Vec<(Key, bool)>, before: Option<Self>) -> Option<Self> {
+        let Promotion { epoch, unit, copies_equal, .. } = promotion;
         let from_other = before.as_ref().is_some_and(|old| old.unit != unit);
         let common = copies_equal || from_other;
         let mut keys = match before {
             Some(old) if !common => old.keys,
             _ => BTreeMap::new(),
         };
-        for key in present {
-            keys.entry(key).or_insert(common);
+        for (key, old) in present {
+            keys.entry(key).or_insert(common && old);
         }
         (keys.len() <= KEYS_MAX).then_some(Self { epoch, unit, keys })
     }
@@ -207,10 +219,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const FIRST: Promotion = Promotion { epoch: 5, unit: 1, copies_equal: true };
+    const FIRST: Promotion = Promotion { epoch: 5, unit: 1, copies_equal: true, before_s: 0 };
 
-    fn keys(names: &[u8]) -> Vec<Key> {
-        names.iter().map(|name| [*name; 16]).collect()
+    fn keys(names: &[u8]) -> Vec<(Key, bool)> {
+        names.iter().map(|name| ([*name; 16], name.is_ascii_lowercase())).collect()
     }
 
     fn at(promotion: Promotion, present: &[u8], before: Option<Manifest>) -> Manifest {
@@ -234,9 +246,15 @@ mod tests {
 
     #[test]
     fn what_a_unit_takes_over_the_other_one_had() {
-        let other = Promotion { epoch: 7, unit: 2, copies_equal: false };
+        let other = Promotion { epoch: 7, unit: 2, copies_equal: false, ..FIRST };
         let manifest = at(other, b"c", Some(at(FIRST, b"ab", None)));
         assert!(manifest.is_common(&[b'c'; 16]) && !manifest.had(&[b'a'; 16]));
+    }
+
+    #[test]
+    fn what_may_be_younger_than_the_promotion_is_not_in_common() {
+        let manifest = at(FIRST, b"aZ", None);
+        assert!(manifest.had(&[b'Z'; 16]) && !manifest.is_common(&[b'Z'; 16]));
     }
 
     #[test]

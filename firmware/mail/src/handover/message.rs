@@ -55,6 +55,8 @@ pub enum Response {
     Ready {
         /// The primary's epoch.
         epoch: u64,
+        /// The primary, as its manifests have it.
+        unit: u64,
     },
     /// To `Offer`: one answer a key, in order.
     Wanted(Vec<bool>),

@@ -8,6 +8,7 @@ use super::message::{
     Counts, MESSAGE_BYTES_MAX, MessageError, OFFER_MAX, PIECES_MAX, Piece, Request, Response,
     UNCONFIRMED_MAX, VERSION,
 };
+use super::queue_file::{self, Envelope};
 use super::scan::{self, Found};
 use super::{Channel, ChannelError, Layout};
 use sha2::{Digest as _, Sha256};
@@ -26,6 +27,9 @@ const PIECE_OVERHEAD_BYTES: usize = 1200;
 const UNCONFIRMED_BYTES: u64 = 8 << 20;
 /// Items between two confirmations, with room for the logs of the last one.
 const UNCONFIRMED_ITEMS: usize = UNCONFIRMED_MAX - 8;
+
+/// Longest queue file whose envelope is shown.
+const ENVELOPE_FILE_BYTES: u64 = 1 << 20;
 
 /// Why a hand-over is not complete. What was confirmed stays so.
 #[derive(Debug, thiserror::Error)]
@@ -80,24 +84,18 @@ impl Progress {
     }
 }
 
-/// Passes everything that the primary lacks. `unit` is this unit's number as its manifests have it.
+/// Passes everything that the primary lacks.
 ///
 /// # Errors
 /// See [`PassError`].
-pub async fn pass<C: Channel>(
-    copy: &Layout,
-    unit: u64,
-    channel: &C,
-    progress: &Progress,
-) -> Result<Counts, PassError> {
+pub async fn pass<C: Channel>(copy: &Layout, channel: &C, progress: &Progress) -> Result<Counts, PassError> {
     progress.update(|counts| *counts = Counts::default());
-    let Some(own) = Own::read(copy, unit)? else { return Ok(Counts::default()) };
     let mut sender =
         Sender { channel, progress, batch: Batch::default(), unconfirmed: HashMap::new(), bytes: 0 };
-    match sender.call(&Request::Begin { version: VERSION }).await? {
-        Response::Ready { .. } => {}
-        _ => return Err(PassError::Answer("no readiness")),
-    }
+    let Response::Ready { unit, .. } = sender.call(&Request::Begin { version: VERSION }).await? else {
+        return Err(PassError::Answer("no readiness"));
+    };
+    let Some(own) = Own::read(copy, |writer| writer != unit)? else { return Ok(Counts::default()) };
     let queue = scan::queue(copy)?.into_iter();
     let queue: Vec<Found> = queue.filter(|found| !own.common(Volume::Queue, &found.item)).collect();
     progress.update(|counts| counts.queue_found += number(queue.len()));
@@ -116,43 +114,63 @@ pub async fn pass<C: Channel>(
     }
 }
 
-/// What a copy holds that the primary may lack, as far as the copy alone can tell; for people. Queue and mailbox messages.
+/// A message that only one copy may hold, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// What it is.
+    pub item: Item,
+    /// Who sends to whom; only of the first queue messages, and only of whole files.
+    pub envelope: Option<Envelope>,
+}
+
+/// What a copy of `unit` holds that the primary may lack, as far as the copy alone can tell; queue messages first, the first
+/// `opened` of them with their envelopes.
 ///
 /// # Errors
 /// The copy cannot be read.
-pub fn leftovers(copy: &Layout, unit: u64) -> Result<(Vec<Item>, Vec<Item>), PassError> {
-    let Some(own) = Own::read(copy, unit)? else { return Ok((Vec::new(), Vec::new())) };
-    let queue = scan::queue(copy)?.into_iter().map(|found| found.item);
-    let queue = queue.filter(|item| !own.common(Volume::Queue, item)).collect();
-    let mut mail = Vec::new();
+pub fn leftovers(copy: &Layout, unit: u64, opened: usize) -> Result<Vec<Leftover>, PassError> {
+    let Some(own) = Own::read(copy, |writer| writer == unit)? else { return Ok(Vec::new()) };
+    let mut all = Vec::new();
+    for found in scan::queue(copy)?.into_iter().filter(|found| !own.common(Volume::Queue, &found.item)) {
+        let envelope = if all.len() < opened { envelope(&found)? } else { None };
+        all.push(Leftover { item: found.item, envelope });
+    }
     for folder in scan::mail_folders(copy)? {
         let items = scan::mail(&folder)?.0.into_iter().map(|found| found.item);
-        mail.extend(items.filter(|item| !own.common(Volume::Data, item)));
+        let items = items.filter(|item| !own.common(Volume::Data, item));
+        all.extend(items.map(|item| Leftover { item, envelope: None }));
     }
-    Ok((queue, mail))
+    Ok(all)
 }
 
-/// The manifests of this unit's own promotion.
+/// The envelope is at the beginning; recipients that were added behind a long message are left out with it.
+fn envelope(found: &Found) -> io::Result<Option<Envelope>> {
+    let mut bytes = Vec::new();
+    File::open(&found.path)?.take(ENVELOPE_FILE_BYTES).read_to_end(&mut bytes)?;
+    Ok(queue_file::envelope(&bytes))
+}
+
+/// The manifests of the last promotion that the copy knows.
 struct Own {
     queue: Option<Manifest>,
     data: Option<Manifest>,
 }
 
 impl Own {
-    /// `None` when the copy was last written by the other unit: then it has everything. Without a manifest everything is offered.
-    fn read(copy: &Layout, unit: u64) -> Result<Option<Self>, PassError> {
+    /// `None` when the primary was the last to write to the copy: then it has everything. Without a manifest everything is
+    /// offered.
+    fn read(copy: &Layout, is_own: impl Fn(u64) -> bool) -> Result<Option<Self>, PassError> {
         let read = |volume| match manifest::read(copy, volume) {
             Err(ManifestError::Damaged) => Ok(None),
             other => other,
         };
         let queue = read(Volume::Queue)?;
-        if queue.as_ref().is_some_and(|manifest| manifest.unit != unit) {
+        if queue.as_ref().is_some_and(|manifest| !is_own(manifest.unit)) {
             return Ok(None);
         }
         // The list of mailboxes is made later than the queue's: an older one tells nothing of this promotion.
-        let epoch = queue.as_ref().map(|manifest| manifest.epoch);
-        let data =
-            read(Volume::Data)?.filter(|manifest| manifest.unit == unit && Some(manifest.epoch) == epoch);
+        let promotion = queue.as_ref().map(|manifest| (manifest.epoch, manifest.unit));
+        let data = read(Volume::Data)?.filter(|manifest| Some((manifest.epoch, manifest.unit)) == promotion);
         Ok(Some(Self { queue, data }))
     }
 

@@ -5,6 +5,7 @@ use super::{Layout, manifest};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Queues whose files are messages, and where such a file goes on the primary. What waits in `deferred` is tried there at once.
 const QUEUES: [(&str, QueueFolder); 5] = [
@@ -56,6 +57,31 @@ pub fn queue(layout: &Layout) -> io::Result<Vec<Found>> {
         one.path.metadata().map_or(true, |data| data.permissions().mode() & 0o100 != 0)
     });
     Ok(found)
+}
+
+/// What the queue holds: messages in all, and those under way when their unit ended, which may be delivered a second time
+/// (`spec/ha.md` section 8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueCounts {
+    /// Messages.
+    pub queued: usize,
+    /// Of these, handed to a delivery agent.
+    pub under_way: usize,
+}
+
+/// Counts the queue. Before the mail service starts.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn count(layout: &Layout) -> io::Result<QueueCounts> {
+    let mut counts = QueueCounts::default();
+    for (name, _) in QUEUES {
+        files_below(&layout.spool().join(name), QUEUE_DEPTH, &mut |_, _| {
+            counts.queued += 1;
+            counts.under_way += usize::from(name == "active");
+        })?;
+    }
+    Ok(counts)
 }
 
 /// The logs of a message, if it has any.
@@ -126,19 +152,29 @@ pub fn mail(folder: &MailFolder) -> io::Result<(Vec<Found>, u64)> {
     Ok((found, strange))
 }
 
-/// Keys of all messages in all mailboxes.
+/// Keys of all messages in all mailboxes, and whether each was stored before `before_s`, seconds since 1970.
 ///
 /// # Errors
-/// A folder that cannot be read.
-pub fn mail_keys(layout: &Layout) -> io::Result<Vec<Key>> {
+/// A folder that cannot be read; `Interrupted` when `stop` was set.
+pub fn mail_keys(layout: &Layout, before_s: u64, stop: &AtomicBool) -> io::Result<Vec<(Key, bool)>> {
     let mut keys = Vec::new();
     for folder in mail_folders(layout)? {
-        keys.extend(mail(&folder)?.0.iter().map(|found| found.item.key()));
+        if stop.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let found = mail(&folder)?.0.into_iter().map(|found| found.item);
+        keys.extend(found.map(|item| (item.key(), stored_s(&item).is_some_and(|at| at < before_s))));
         if keys.len() > manifest::KEYS_MAX {
             break;
         }
     }
     Ok(keys)
+}
+
+/// When a message was stored: its name begins with the time (Maildir, "unique name").
+fn stored_s(item: &Item) -> Option<u64> {
+    let Item::Mail { unique, .. } = item else { return None };
+    unique.split('.').next()?.parse().ok()
 }
 
 /// Regular files, folders `depth` levels down included. A folder that does not exist is empty.

@@ -19,6 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub struct Server {
     layout: Layout,
+    unit: u64,
     state: Mutex<State>,
 }
 
@@ -99,10 +100,10 @@ pub fn ledger(layout: &Layout) -> io::Result<Vec<Item>> {
 }
 
 impl Server {
-    /// For the volumes of `layout`; refuses everything until it is opened.
+    /// For the volumes of `layout` on this unit; refuses everything until it is opened.
     #[must_use]
-    pub fn new(layout: Layout) -> Self {
-        Self { layout, state: Mutex::default() }
+    pub fn new(layout: Layout, unit: u64) -> Self {
+        Self { layout, unit, state: Mutex::default() }
     }
 
     /// The volumes are mounted and this unit is primary.
@@ -149,7 +150,7 @@ impl Server {
         if let Request::Begin { version: VERSION } = request {
             state.pass = None;
             state.pass = Some(Pass::begin(&self.layout, epoch)?);
-            return Ok(Response::Ready { epoch });
+            return Ok(Response::Ready { epoch, unit: self.unit });
         }
         let pass = state.pass.as_mut().ok_or(TakeError::NotNow("the hand-over has to begin again"))?;
         match request {

@@ -8,7 +8,7 @@ use super::{Channel, ChannelError, Layout};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const LOSER: u64 = 1;
 const WINNER: u64 = 2;
@@ -63,9 +63,10 @@ impl Unit {
     }
 
     fn promote(&self, unit: u64, epoch: u64, copies_equal: bool) {
-        let promotion = Promotion { epoch, unit, copies_equal };
-        manifest::note(&self.layout, Volume::Queue, promotion).unwrap();
-        manifest::note(&self.layout, Volume::Data, promotion).unwrap();
+        let promotion = Promotion { epoch, unit, copies_equal, before_s: 100 };
+        let go_on = AtomicBool::new(false);
+        manifest::note(&self.layout, Volume::Queue, promotion, &go_on).unwrap();
+        manifest::note(&self.layout, Volume::Data, promotion, &go_on).unwrap();
     }
 
     fn queued(&self, path: &str, mode: u32, text: &str) {
@@ -81,14 +82,14 @@ impl Unit {
     }
 
     fn server(&self, epoch: u64) -> Server {
-        let server = Server::new(self.layout.clone());
+        let server = Server::new(self.layout.clone(), WINNER);
         server.open(epoch);
         server
     }
 
     fn pass(&self, wire: &Wire) -> Result<super::message::Counts, PassError> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(pass::pass(&self.layout, LOSER, wire, &Progress::default()))
+        runtime.block_on(pass::pass(&self.layout, wire, &Progress::default()))
     }
 }
 
@@ -121,6 +122,8 @@ fn split() -> (Unit, Unit) {
         unit.queued("deferred/A/Acommon", 0o700, "common");
         unit.mail("local.test/alice/Maildir/new/1.M1P1.a", "old");
     }
+    // Stored while the loser already listed its mailboxes.
+    loser.mail("local.test/alice/Maildir/new/200.M2P2.a", "new");
     loser.promote(LOSER, 5, true);
     winner.promote(WINNER, 6, true);
     // Delivered by the primary since: it must not come back.
@@ -135,7 +138,6 @@ fn split() -> (Unit, Unit) {
     loser.queued("maildrop/A5", 0o744, "dropped");
     loser.queued("incoming/A6", 0o600, "not acknowledged");
     loser.queued("incoming/A7", 0o700, "");
-    loser.mail("local.test/alice/Maildir/new/2.M2P2.a", "new");
     loser.mail("local.test/alice/Maildir/cur/3.M3P3.a,S=3:2,S", "read");
     loser.mail("local.test/bob/Maildir/.Sent Items/cur/4.M4P4.a:2,RS", "sent");
     loser.mail("local.test/bob/Maildir/dovecot-uidlist", "not mail");
@@ -158,7 +160,7 @@ fn expected() -> (Files, Files) {
     ]);
     let mail = own(&[
         ("local.test/alice/Maildir/cur/3.M3P3.a,S=3:2,S", "read"),
-        ("local.test/alice/Maildir/new/2.M2P2.a", "new"),
+        ("local.test/alice/Maildir/new/200.M2P2.a", "new"),
         ("local.test/bob/Maildir/.Sent Items/cur/4.M4P4.a:2,RS", "sent"),
     ]);
     (queue, mail)
@@ -234,9 +236,14 @@ fn a_copy_that_the_other_unit_wrote_last_holds_nothing_of_its_own() {
     copy.queued("incoming/B1", 0o700, "of the primary");
     copy.promote(WINNER, 6, true);
     assert_eq!(copy.pass(&wire(&winner.server(6))).unwrap().queue_found, 0);
-    assert_eq!(pass::leftovers(&copy.layout, LOSER).unwrap(), (vec![], vec![]));
-    let (queue, mail) = pass::leftovers(&loser.layout, LOSER).unwrap();
-    assert_eq!((queue.len(), mail.len()), (6, 3));
+    assert_eq!(pass::leftovers(&copy.layout, LOSER, 9).unwrap(), vec![]);
+    let vector = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/queue/01-one-of-two-delivered");
+    fs::copy(vector, loser.layout.spool().join("incoming/A8")).unwrap();
+    fs::set_permissions(loser.layout.spool().join("incoming/A8"), fs::Permissions::from_mode(0o700)).unwrap();
+    let all = pass::leftovers(&loser.layout, LOSER, 9).unwrap();
+    assert_eq!((all.len(), all.iter().filter(|one| one.item.is_mail()).count()), (10, 3));
+    let senders: Vec<_> = all.iter().filter_map(|one| Some(one.envelope.as_ref()?.sender.as_str())).collect();
+    assert_eq!(senders, ["alice@sender.test"]);
 }
 
 #[test]

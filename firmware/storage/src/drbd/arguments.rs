@@ -105,6 +105,13 @@ impl Arguments {
         call
     }
 
+    /// Connects over one link and gives up what only the own copy holds, if the copies have diverged.
+    pub fn connect_discarding(self, endpoint: Endpoint, secret: Option<&str>) -> Call {
+        let mut call = self.connect(endpoint, secret);
+        call.args.push("--discard-my-data".to_owned());
+        call
+    }
+
     /// Promotes.
     pub fn primary(self, force: bool) -> Call {
         let minor = self.minor();

@@ -1,4 +1,4 @@
-//! Device-mapper ioctls: make one read-only device with one target. Structures after `linux/dm-ioctl.h`, version 4.
+//! Device-mapper ioctls: make a device with one target, and remove it. Structures after `linux/dm-ioctl.h`, version 4.
 //! `unsafe`: one ioctl per command; rustix has none for device-mapper.
 
 use std::fs::File;
@@ -18,7 +18,16 @@ const fn request(number: u32) -> libc::Ioctl {
     (0xC000_0000 | ((HEADER_BYTES as libc::Ioctl) << 16) | (0xfd << 8)) | number as libc::Ioctl
 }
 
-/// Why the mapped device was not made.
+/// Who may write to a mapped device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nobody.
+    ReadOnly,
+    /// Whoever opens it.
+    ReadWrite,
+}
+
+/// Why a mapped device was not made or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum MapError {
     /// No control device.
@@ -38,20 +47,36 @@ pub enum MapError {
     Long,
 }
 
-/// Makes the read-only device `name` with one target over `sectors`; returns its number in `/dev/dm-<number>`.
+/// Makes the device `name` with one target over `sectors`; returns its number in `/dev/dm-<number>`.
 ///
 /// # Errors
 /// The command that the kernel refused.
-pub fn map(name: &str, target: &str, sectors: u64, parameters: &str) -> Result<u32, MapError> {
+pub fn map(
+    name: &str,
+    target: &str,
+    sectors: u64,
+    parameters: &str,
+    access: Access,
+) -> Result<u32, MapError> {
     let control = File::options().read(true).write(true).open("/dev/mapper/control");
     let control = control.map_err(MapError::Control)?;
     run(&control, "DM_VERSION", 0, name, 0, &[])?;
     run(&control, "DM_DEV_CREATE", 3, name, 0, &[])?;
     let table = table(target, sectors, parameters).ok_or(MapError::Long)?;
-    run(&control, "DM_TABLE_LOAD", 9, name, READ_ONLY, &table)?;
+    let flags = if access == Access::ReadOnly { READ_ONLY } else { 0 };
+    run(&control, "DM_TABLE_LOAD", 9, name, flags, &table)?;
     let device = run(&control, "DM_DEV_SUSPEND", 6, name, 0, &[])?;
     // Minor number as the kernel's huge_encode_dev packs it.
     Ok(u32::try_from((device & 0xff) | ((device >> 12) & 0xfff_ff00)).unwrap_or(u32::MAX))
+}
+
+/// Removes the device `name` with its table.
+///
+/// # Errors
+/// There is none, or it is in use.
+pub fn remove(name: &str) -> Result<(), MapError> {
+    let control = File::options().read(true).write(true).open("/dev/mapper/control");
+    run(&control.map_err(MapError::Control)?, "DM_DEV_REMOVE", 4, name, 0, &[]).map(drop)
 }
 
 fn table(target: &str, sectors: u64, parameters: &str) -> Option<Vec<u8>> {

@@ -1,0 +1,329 @@
+//! The hand-over of mail in the supervisor: the primary's server on the control channel with the lists that it answers from, and
+//! the pass of a unit whose copy is about to be overwritten. What is handed over, and how, is `twinpost_mail::handover`; when, the
+//! decisions say. `spec/ha.md` section 8.
+//!
+//! ```text
+//! PRIMARY  mounted ─▶ recover, list the queue ─▶ mail starts ─▶ list mailboxes (behind) ── serves ── unmount: closes
+//! loser    PassMail ─▶ a thread that may wait: snapshot of both copies ─ pass ─▶ control channel
+//! ```
+
+use crate::control::Control;
+use crate::provision::chain;
+use crate::shared::Shared;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use twinpost_control::Service;
+use twinpost_mail::handover::item::{Item, QueueFolder};
+use twinpost_mail::handover::manifest::{self, ManifestError, Promotion, Volume};
+use twinpost_mail::handover::message::Counts;
+use twinpost_mail::handover::pass::{self, Leftover, PassError, Progress};
+use twinpost_mail::handover::scan::{self, QueueCounts};
+use twinpost_mail::handover::server::{self, Server};
+use twinpost_mail::handover::{Channel, ChannelError, Layout};
+use twinpost_storage::stale::{StaleCopies, StaleError};
+use twinpost_types::{DiskState, Epoch, VOLUMES, VolumeId, VolumeReport};
+
+/// After this much work a pass reports back and is asked again, so that the decisions can change their mind.
+const PASS_TIME: Duration = Duration::from_secs(60);
+/// What was stored so shortly before a promotion is not taken as known to both: names carry the clock of the unit that stored.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
+/// Pause before mailboxes are listed: a takeover needs the drive for other things first.
+const LIST_AFTER: Duration = Duration::from_secs(2);
+/// How often, and how many times, the primary looks whether handed-over mail has left its queue: for ten minutes.
+const FOLLOW_EVERY: Duration = Duration::from_secs(5);
+const FOLLOW_TIMES: u32 = 120;
+
+/// Both sides of the hand-over on this unit.
+pub struct HandOver {
+    unit: u64,
+    control: Option<Arc<Control>>,
+    shared: Arc<Shared>,
+    volumes: watch::Receiver<[VolumeReport; VOLUMES]>,
+    server: Arc<Server>,
+    /// What replication knew of the copies before the promotion, and when that was, seconds since 1970. A supervisor that was
+    /// restarted since knows neither.
+    promotion: Mutex<([bool; VOLUMES], u64)>,
+    listing: Mutex<Option<Listing>>,
+    progress: Mutex<Arc<Progress>>,
+    /// Held by the thread that passes: a drive that hangs must not get a second one.
+    passing: Arc<tokio::sync::Mutex<()>>,
+    /// The operator gives up what only this copy holds.
+    discard: AtomicBool,
+}
+
+struct Listing {
+    stop: Arc<AtomicBool>,
+    done: JoinHandle<()>,
+}
+
+/// Why a pass is not complete.
+#[derive(Debug, Error)]
+pub enum HandOverError {
+    /// HA is off, so there is nobody to pass to.
+    #[error("there is no control channel to the other unit")]
+    NoChannel,
+    /// An earlier pass still waits for its drive.
+    #[error("an earlier pass still reads the own copy: its drive hangs or is slow")]
+    Busy,
+    /// The own copy is not readable.
+    #[error(transparent)]
+    Copy(#[from] StaleError),
+    /// Not all was passed.
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    /// The thread ended.
+    #[error("the pass ended without a result")]
+    Thread(#[source] tokio::task::JoinError),
+}
+
+impl HandOverError {
+    /// Asked again it goes on at once.
+    pub fn is_unfinished(&self) -> bool {
+        matches!(self, Self::Pass(PassError::Stopped))
+    }
+}
+
+/// Why the queue is not ready for a mail service.
+#[derive(Debug, Error)]
+pub enum QueueError {
+    /// A hand-over that was interrupted cannot be completed.
+    #[error("mail that was handed over cannot be put into the queue")]
+    Recover(#[source] io::Error),
+    /// The list of the queue cannot be made.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+}
+
+impl HandOver {
+    /// Serves the other unit on the control channel; refuses it until the volumes are mounted.
+    pub fn new(
+        unit: u64,
+        control: Option<Arc<Control>>,
+        volumes: watch::Receiver<[VolumeReport; VOLUMES]>,
+        shared: Arc<Shared>,
+    ) -> Arc<Self> {
+        let this = Arc::new(Self {
+            unit,
+            control: control.clone(),
+            shared,
+            volumes,
+            server: Arc::new(Server::new(Layout::default(), unit)),
+            promotion: Mutex::default(),
+            listing: Mutex::default(),
+            progress: Mutex::default(),
+            passing: Arc::default(),
+            discard: AtomicBool::new(false),
+        });
+        if let Some(control) = control {
+            let served = Arc::clone(&this);
+            control.serve(Service::HandOver, move |request| Arc::clone(&served).serve(request));
+        }
+        this
+    }
+
+    async fn serve(self: Arc<Self>, request: Vec<u8>) -> Result<Vec<u8>, String> {
+        let (before, ..) = self.server.finished();
+        let server = Arc::clone(&self.server);
+        let answer = tokio::task::spawn_blocking(move || server.handle(&request));
+        let answer = answer.await.map_err(|error| error.to_string())?;
+        let (after, counts, _) = self.server.finished();
+        if after > before {
+            self.shared.event("handover-received", &format!("from the other unit: {}", words(counts)));
+            tokio::spawn(follow(Arc::clone(&self.shared)));
+        }
+        Ok(answer)
+    }
+
+    /// Before the volumes are promoted: remembers what replication knows of the copies.
+    pub fn before_promotion(&self) {
+        let volumes = *self.volumes.borrow();
+        let equal = volumes.map(|volume| volume.local == DiskState::UpToDate && volume.out_of_sync_kib == 0);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        *lock(&self.promotion) = (equal, now.saturating_sub(CLOCKS_DIFFER).as_secs());
+    }
+
+    /// Between mount and start of the mail service: completes what was interrupted, lists the queue, reports what was found,
+    /// and lists the mailboxes behind the service.
+    ///
+    /// # Errors
+    /// See [`QueueError`]; the mail service must not start then, since nobody could tell later what was in its queue before.
+    pub async fn before_mail(&self, epoch: Epoch) -> Result<(), QueueError> {
+        let (equal, before_s) = *lock(&self.promotion);
+        let promotion = |volume: VolumeId| Promotion {
+            epoch: epoch.0,
+            unit: self.unit,
+            copies_equal: equal[volume.index()],
+            before_s,
+        };
+        let (queue, data) = (promotion(VolumeId::Queue), promotion(VolumeId::Data));
+        let work = move || -> Result<(u64, QueueCounts, bool), QueueError> {
+            let layout = Layout::default();
+            let placed = server::recover(&layout).map_err(QueueError::Recover)?;
+            let counts = scan::count(&layout).map_err(QueueError::Recover)?;
+            let noted = manifest::note(&layout, Volume::Queue, queue, &AtomicBool::new(false))?;
+            Ok((placed, counts, noted))
+        };
+        let done = tokio::task::spawn_blocking(work).await;
+        let (placed, counts, first) =
+            done.map_err(|error| QueueError::Recover(io::Error::other(error)))??;
+        if first {
+            let text = format!(
+                "{} queued, {} of them under way to their next hop when the other unit ended, so that those may be delivered a \
+                 second time; {placed} completed from an interrupted hand-over",
+                counts.queued, counts.under_way
+            );
+            self.shared.event("mail-report", &text);
+        }
+        self.server.open(epoch.0);
+        self.list_mailboxes(data);
+        Ok(())
+    }
+
+    fn list_mailboxes(&self, promotion: Promotion) {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, shared) = (Arc::clone(&stop), Arc::clone(&self.shared));
+        let done = tokio::spawn(async move {
+            tokio::time::sleep(LIST_AFTER).await;
+            let list = move || {
+                if stopped.load(Ordering::Relaxed) {
+                    return Ok(false);
+                }
+                manifest::note(&Layout::default(), Volume::Data, promotion, &stopped)
+            };
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(list).await {
+                shared.event("handover", &format!("mailboxes were not listed: {}", chain(&error)));
+            }
+        });
+        *lock(&self.listing) = Some(Listing { stop, done });
+    }
+
+    /// Before the volumes are unmounted: nothing here uses them any more.
+    pub async fn before_unmount(&self) {
+        let listing = lock(&self.listing).take();
+        if let Some(Listing { stop, done }) = listing {
+            stop.store(true, Ordering::Relaxed);
+            // A list that waits for its pause holds nothing; one that reads ends at its next folder.
+            let _ = tokio::time::timeout(LIST_AFTER + LIST_AFTER, done).await;
+        }
+        let server = Arc::clone(&self.server);
+        let _ = tokio::task::spawn_blocking(move || server.close()).await;
+    }
+
+    /// Passes what only this unit's copies hold. Replication is cut and the volumes are not promoted.
+    ///
+    /// # Errors
+    /// See [`HandOverError`].
+    pub async fn pass(&self) -> Result<(), HandOverError> {
+        if self.discard.swap(false, Ordering::Relaxed) {
+            self.shared.event("handover-discarded", "the operator gave up what only this unit's copy holds");
+            return Ok(());
+        }
+        let control = self.control.clone().ok_or(HandOverError::NoChannel)?;
+        let turn = Arc::clone(&self.passing).try_lock_owned().map_err(|_| HandOverError::Busy)?;
+        let progress = Arc::new(Progress::default());
+        *lock(&self.progress) = Arc::clone(&progress);
+        let runtime = tokio::runtime::Handle::current();
+        let shared = Arc::clone(&progress);
+        let work = move || -> Result<Counts, HandOverError> {
+            let _turn = turn;
+            let copies = StaleCopies::open()?;
+            let layout = Layout::at(&copies.root(VolumeId::Queue), &copies.root(VolumeId::Data));
+            Ok(runtime.block_on(pass::pass(&layout, &Wire(control), &shared))?)
+        };
+        let mut pass = tokio::task::spawn_blocking(work);
+        let ended = tokio::select! {
+            ended = &mut pass => ended,
+            () = tokio::time::sleep(PASS_TIME) => {
+                progress.stop();
+                pass.await
+            }
+        };
+        let counts = ended.map_err(HandOverError::Thread)??;
+        self.shared
+            .event("handover-done", &format!("passed to the PRIMARY and confirmed there: {}", words(counts)));
+        Ok(())
+    }
+
+    /// What this copy holds that the other unit may lack, the first `opened` with envelopes. Only while replication is down and the volumes
+    /// are not promoted.
+    ///
+    /// # Errors
+    /// See [`HandOverError`].
+    pub async fn leftovers(&self, opened: usize) -> Result<Vec<Leftover>, HandOverError> {
+        let turn = Arc::clone(&self.passing).try_lock_owned().map_err(|_| HandOverError::Busy)?;
+        let unit = self.unit;
+        let work = move || -> Result<_, HandOverError> {
+            let _turn = turn;
+            let copies = StaleCopies::open()?;
+            let layout = Layout::at(&copies.root(VolumeId::Queue), &copies.root(VolumeId::Data));
+            Ok(pass::leftovers(&layout, unit, opened)?)
+        };
+        tokio::task::spawn_blocking(work).await.map_err(HandOverError::Thread)?
+    }
+
+    /// The next pass gives up what only this copy holds.
+    pub fn discard(&self) {
+        self.discard.store(true, Ordering::Relaxed);
+    }
+
+    /// What the pass that goes on, or the last one, has done; and what this unit took as primary.
+    pub fn counts(&self) -> (Counts, u64) {
+        (lock(&self.progress).counts(), self.server.finished().2)
+    }
+}
+
+/// The control channel as the hand-over sees it.
+struct Wire(Arc<Control>);
+
+impl Channel for Wire {
+    async fn call(&self, request: Vec<u8>) -> Result<Vec<u8>, ChannelError> {
+        let answer = self.0.call(Service::HandOver, request).await;
+        answer.map_err(|error| ChannelError(error.to_string()))
+    }
+}
+
+/// Tells when all that was handed over has left the queue, or what is left after some time.
+async fn follow(shared: Arc<Shared>) {
+    for round in 1..=FOLLOW_TIMES {
+        tokio::time::sleep(FOLLOW_EVERY).await;
+        let counted = tokio::task::spawn_blocking(|| left_in_queue(&Layout::default())).await;
+        // Unmounted meanwhile: whoever is primary now delivers them.
+        let Ok(Ok((taken, left))) = counted else { return };
+        if left == 0 || round == FOLLOW_TIMES {
+            let text = format!(
+                "of {taken} queue messages handed over {} were delivered or returned, {left} are still queued",
+                taken - left
+            );
+            shared.event("handover-report", &text);
+            return;
+        }
+    }
+}
+
+/// Queue messages in the ledger, and those of them that are still queued.
+fn left_in_queue(layout: &Layout) -> io::Result<(usize, usize)> {
+    let live: std::collections::HashSet<_> = scan::queue_keys(layout)?.into_iter().collect();
+    let taken = server::ledger(layout)?.into_iter().filter(is_message).map(|item| item.key());
+    let taken: Vec<_> = taken.collect();
+    Ok((taken.len(), taken.iter().filter(|key| live.contains(*key)).count()))
+}
+
+fn is_message(item: &Item) -> bool {
+    matches!(item, Item::Queue { folder, .. } if !folder.is_log() && *folder != QueueFolder::Maildrop)
+}
+
+fn words(counts: Counts) -> String {
+    format!(
+        "{} of {} queue messages and {} of {} mailbox messages, {} bytes; the PRIMARY had the others",
+        counts.queue_passed, counts.queue_found, counts.mail_passed, counts.mail_found, counts.bytes
+    )
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
