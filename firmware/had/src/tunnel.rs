@@ -6,6 +6,7 @@
 //! raise     interface, private key (once a boot, kept by the kernel), address     at start, until it succeeds
 //! exchange  every 5 s and whenever the channel comes up: own keys ─▶ peer, its keys ◀─    either unit may ask
 //! admit     the peer's key changed: it rebooted. Both sides begin a handshake at once
+//! renew     heartbeats arrive on the link, but nothing through its tunnel: both sides begin anew, each by itself
 //! ```
 
 use crate::control::{CallError, Control};
@@ -25,6 +26,9 @@ use twinpost_types::{LINKS, LinkId};
 const EVERY: Duration = Duration::from_secs(5);
 /// How long replication waits for the peer's key before it is refused: the steps behind it wait too. The decisions ask again.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Rounds without a byte through a tunnel whose link works, until it is begun anew. A living peer sends every second; a handshake that
+/// was lost is repeated by the kernel after 5 s.
+const SILENT_ROUNDS: u8 = 3;
 /// Of the message below.
 const VERSION: u8 = 1;
 /// Version, encryption on or off, a key for each link.
@@ -61,6 +65,27 @@ pub struct Encryption {
     /// The peer's key is in force on this link.
     admitted: watch::Sender<[bool; LINKS]>,
     shared: Arc<Shared>,
+}
+
+/// Life of one tunnel: bytes received at the last look, and rounds since they grew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Heard {
+    received: u64,
+    silent: u8,
+}
+
+impl Heard {
+    /// The next look; true when the tunnel is to be begun anew.
+    fn look(&mut self, received: u64, link_up: bool) -> bool {
+        let alive = received != self.received || !link_up;
+        self.received = received;
+        self.silent = if alive { 0 } else { self.silent + 1 };
+        let due = self.silent >= SILENT_ROUNDS;
+        if due {
+            self.silent = 0;
+        }
+        due
+    }
 }
 
 impl Encryption {
@@ -126,6 +151,7 @@ impl Encryption {
 
     async fn run(self: Arc<Self>, control: Arc<Control>) {
         let mut state = control.state();
+        let mut heard = [Heard::default(); LINKS];
         loop {
             let raised = self.raise().await;
             if state.borrow_and_update().link.is_some() && raised {
@@ -141,6 +167,7 @@ impl Encryption {
                     Err(error) => self.shared.alarm("encryption", &format!("no keys: {error}")),
                 }
             }
+            self.renew(&mut heard).await;
             // Sooner when the channel comes up: the peer has rebooted.
             let _ = tokio::time::timeout(EVERY, state.changed()).await;
         }
@@ -173,6 +200,23 @@ impl Encryption {
             }
         }
         all
+    }
+
+    /// Begins tunnels anew that carry nothing although their link works.
+    async fn renew(&self, heard: &mut [Heard; LINKS]) {
+        let Some(kernel) = &self.kernel else { return };
+        let up = self.shared.view().ha.map_or([false; LINKS], |ha| ha.link_up);
+        for link in LinkId::ALL {
+            let Some(tunnel) = &self.tunnels[link.index()] else { continue };
+            let Ok(Some(peer)) = kernel.peer(tunnel).await else { continue };
+            let due = heard[link.index()].look(peer.received, up[link.index()]);
+            if due {
+                self.shared.event("tunnel", &format!("{link}: nothing comes through, begun anew"));
+                if let Err(error) = kernel.begin(tunnel, peer.key).await {
+                    self.shared.alarm("encryption", &format!("{link}: {}", chain(&error)));
+                }
+            }
+        }
     }
 
     /// Takes what the peer says about itself.
@@ -223,6 +267,16 @@ impl Encryption {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tunnel_is_begun_anew_only_while_its_link_works() {
+        let mut heard = Heard::default();
+        assert!(!heard.look(100, true) && !heard.look(100, true) && !heard.look(100, true));
+        assert!(heard.look(100, true), "silent for three rounds");
+        assert!(!heard.look(100, true), "once, then it has time");
+        assert!(!heard.look(100, false) && !heard.look(100, true) && !heard.look(100, true));
+        assert!(!heard.look(132, true) && !heard.look(132, true), "a byte is life");
+    }
 
     #[test]
     fn offers_come_back_and_others_are_refused() {

@@ -47,8 +47,8 @@ pub struct Tunnel {
 pub struct Peer {
     /// Its key.
     pub key: PublicKey,
-    /// The last handshake, seconds since 1970 by the wall clock; 0 = none yet.
-    pub handshake_s: i64,
+    /// Bytes that came from it through the tunnel; grows every second while it lives.
+    pub received: u64,
 }
 
 /// Why a tunnel is not as it should be.
@@ -133,6 +133,15 @@ impl Tunnels {
         if self.peer(tunnel).await?.is_some_and(|peer| peer.key == key) {
             return Ok(false);
         }
+        self.begin(tunnel, key).await.map(|()| true)
+    }
+
+    /// As [`Tunnels::admit`], but a known peer is forgotten first, with all that the kernel remembers of it: of a handshake it
+    /// remembers the wall clock, and refuses later ones of a peer whose clock was set back.
+    ///
+    /// # Errors
+    /// See [`TunnelError`].
+    pub async fn begin(&self, tunnel: &Tunnel, key: PublicKey) -> Result<(), TunnelError> {
         let inside = WireguardAllowedIp(vec![
             WireguardAllowedIpAttr::Family(WireguardAddressFamily::Ipv4),
             WireguardAllowedIpAttr::IpAddr(IpAddr::V4(tunnel.peer)),
@@ -148,8 +157,7 @@ impl Tunnels {
             WireguardAttribute::Flags(WireguardDeviceFlags::ReplacePeers),
             WireguardAttribute::Peers(vec![peer]),
         ];
-        self.set(tunnel, "admit the peer", attributes).await?;
-        Ok(true)
+        self.set(tunnel, "admit the peer", attributes).await
     }
 
     /// The tunnel's peer; `None` while there is none.
@@ -225,15 +233,15 @@ impl Tunnels {
 }
 
 fn parse_peer(peer: &WireguardPeer) -> Option<Peer> {
-    let (mut key, mut handshake_s) = (None, 0);
+    let (mut key, mut received) = (None, 0);
     for attribute in &peer.0 {
         match attribute {
             WireguardPeerAttribute::PublicKey(bytes) => key = Some(*bytes),
-            WireguardPeerAttribute::LastHandshake(time) => handshake_s = time.seconds,
+            WireguardPeerAttribute::RxBytes(bytes) => received = *bytes,
             _ => {}
         }
     }
-    key.map(|key| Peer { key, handshake_s })
+    key.map(|key| Peer { key, received })
 }
 
 /// Random bytes, which the kernel clamps to a key.
