@@ -160,6 +160,10 @@ async fn mind(unit: Arc<Unit>, index: usize, check: Check, rules: Rules, mut wor
                 Some(words) => Ended { run: Run::Hung, words },
                 None => run(&mut work, &unit, rules).await,
             };
+            if work.turn(&unit, &unit.shared.view()) == Turn::Rests {
+                // The mode changed meanwhile: the next turn forgets this run.
+                continue;
+            }
             with(&mut |entry| {
                 let at = Instant(now_us());
                 let changed = entry.schedule.end(at, ended.run);
