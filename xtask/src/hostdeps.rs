@@ -47,6 +47,10 @@ pub const TEST: &[HostProgram] = &[
     program("keepalived", "keepalived", "is what our failover is measured beside"),
 ];
 
+/// Needed by `cargo xtask fuzz`.
+pub const FUZZ: &[HostProgram] =
+    &[program("cc", "gcc", "links the fuzz targets"), program("c++", "g++", "compiles libFuzzer")];
+
 /// Needed by `cargo xtask bench`.
 pub const BENCH: &[HostProgram] = &[
     program("ip", "iproute2", "makes the network namespaces of the units"),

@@ -34,6 +34,10 @@ enum Verb {
     Bench(run::BenchArgs),
     /// Play random scenarios on simulated units and check them at every step
     Sim(run::SimArgs),
+    /// Check the model of the pair's election, fencing and hand-over exhaustively and print how many states there are
+    Model,
+    /// Fuzz the parsers, each for some seconds
+    Fuzz(run::FuzzArgs),
     /// Join this terminal to the console of a unit of the running demo
     Console(run::ConsoleArgs),
     /// Check walls, style and the files that describe the project
@@ -49,6 +53,8 @@ fn main() {
         Verb::Scenario(args) => run::scenario(args),
         Verb::Bench(args) => run::bench(&args),
         Verb::Sim(args) => run::sim(args),
+        Verb::Model => run::model(),
+        Verb::Fuzz(args) => run::fuzz(&args),
         Verb::Console(args) => run::console(args),
         Verb::Tidy(args) => tidy::tidy(args),
     };

@@ -3,12 +3,16 @@
 
 mod bench;
 mod demo;
+mod fuzz;
+mod model;
 mod rings;
 mod scenario;
 mod sim;
 
 pub use bench::{BenchArgs, bench};
 pub use demo::{DemoArgs, demo};
+pub use fuzz::{FuzzArgs, fuzz};
+pub use model::model;
 pub use rings::{TestArgs, test};
 pub use scenario::{ScenarioArgs, scenario};
 pub use sim::{SimArgs, sim};

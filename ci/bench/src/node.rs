@@ -6,7 +6,7 @@
 
 use crate::enclose::told;
 use anyhow::Context;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,11 +18,14 @@ use twinpost_had::heartbeat::{Input, Output};
 use twinpost_had::network::leased_vips;
 use twinpost_had::shared::Shared;
 use twinpost_had::{HeartbeatParts, start_heartbeat, words};
-use twinpost_net::lease::{LeaseKeeper, Pulse, Vip};
+use twinpost_net::lease::{LeaseKeeper, LeaseState, Pulse, Vip};
 use twinpost_types::{DiskState, Epoch, Health, Replication, VOLUMES, VolumeReport};
 
 /// As in the supervisor.
 const QUEUE_BOUND: usize = 256;
+
+/// The lease is looked at this often, as the supervisor's minder does.
+const MINDED: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
 
 /// Arguments of a node.
 #[derive(clap::Args)]
@@ -77,8 +80,9 @@ pub fn node(args: &NodeArgs) -> anyhow::Result<ExitCode> {
     loop {
         let bell = outputs.fd();
         let mut fds = [PollFd::new(&bell, PollFlags::IN), PollFd::new(&input, PollFlags::IN)];
-        let _interrupted = poll(&mut fds, None);
+        let _interrupted = poll(&mut fds, Some(&MINDED));
         let asked = !fds[1].revents().is_empty();
+        stand_ins.mind();
         outputs.clear();
         while let Some(output) = outputs.next() {
             stand_ins.take(output, &shared);
@@ -151,6 +155,15 @@ impl StandIns {
             _ => {}
         }
         Ok(())
+    }
+
+    /// A lease that ran out is told, as on the appliance; it is claimed again from there.
+    fn mind(&self) {
+        if self.lease.state() == LeaseState::Lost && self.lease.release().is_ok() {
+            println!("lease lost");
+            self.put(Input::VipsHeld(false));
+            self.tell(Event::LeaseLost);
+        }
     }
 
     fn volumes(&mut self, change: impl Fn(&mut VolumeReport)) {

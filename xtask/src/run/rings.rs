@@ -37,7 +37,7 @@ pub struct TestArgs {
 /// The rings.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ring {
-    /// Unit tests, properties, golden vectors of all crates
+    /// Unit tests, properties, golden vectors of all crates; the model of the pair; each fuzz target for 20 seconds
     Unit,
     /// Walls and style
     Tidy,
@@ -58,6 +58,7 @@ pub fn test(args: TestArgs) -> anyhow::Result<i32> {
     }
     if wanted(Ring::System) || wanted(Ring::Unit) {
         hostdeps::ensure(hostdeps::TEST)?;
+        hostdeps::ensure(hostdeps::FUZZ)?;
     }
     let mut tally = Tally::default();
     if wanted(Ring::Tidy) {
@@ -71,12 +72,24 @@ pub fn test(args: TestArgs) -> anyhow::Result<i32> {
     if wanted(Ring::Unit) {
         println!("==== unit");
         tally.add(unit()?);
+        println!("==== model");
+        tally.count(passed("the model of the pair holds", as_result(super::model())));
+        println!("==== fuzz");
+        tally.count(passed("fuzzing finds nothing", as_result(super::fuzz(&super::FuzzArgs::default()))));
     }
     if wanted(Ring::System) {
         println!("==== system");
         tally.add(system(&args.units, full)?);
     }
     Ok(tally.close())
+}
+
+/// The exit code of another verb as the result of a test.
+fn as_result(code: anyhow::Result<i32>) -> anyhow::Result<String> {
+    match code? {
+        0 => Ok(String::new()),
+        _ => anyhow::bail!("see above"),
+    }
 }
 
 /// `cargo test` over the workspace; its own results are added up.

@@ -47,6 +47,8 @@ pub(crate) const ROOMS: &[(&str, Room)] = &[
     ("twinpost-init", Room::Io),
     ("twinpost-cli", Room::Face),
     ("twinpost-bench", Room::Tool),
+    ("twinpost-fuzz", Room::Tool),
+    ("twinpost-model", Room::Tool),
     ("twinpost-switch", Room::Tool),
     ("twinpost-scenario", Room::PureTool),
     ("twinpost-sim", Room::Tool),
