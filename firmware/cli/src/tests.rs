@@ -58,6 +58,17 @@ fn every_command_of_the_machine_console_is_known() {
 }
 
 #[test]
+fn leftovers_are_given_up_only_after_a_confirmation() {
+    let request = |line: &str| parse(&line.split(' ').collect::<Vec<_>>());
+    let discard = |confirmed| Ok(Command::Request(Request::QueueDiscard { confirmed }));
+    assert_eq!(request("diagnose system ha queue list"), Ok(Command::Request(Request::QueueList)));
+    assert_eq!(request("diagnose system ha queue adopt"), Ok(Command::Request(Request::QueueAdopt)));
+    assert_eq!(request("diagnose system ha queue discard"), discard(false));
+    assert_eq!(request("diagnose system ha queue discard confirm"), discard(true));
+    assert!(request("diagnose system ha queue discard yes").is_err());
+}
+
+#[test]
 fn what_is_no_command_is_refused_with_what_is_allowed() {
     let refusal =
         |line: &str| parse(&line.split_ascii_whitespace().collect::<Vec<_>>()).unwrap_err().to_string();
@@ -67,7 +78,8 @@ fn what_is_no_command_is_refused_with_what_is_allowed() {
         refusal("diagnose system ha explode"),
         "unknown command \"diagnose system ha explode\"; allowed: diagnose system ha failover; \
          diagnose system ha restore; diagnose system ha restart; diagnose system ha sync; \
-         diagnose system ha cluster-status; diagnose system ha sync-status; diagnose system ha showcsum; \
+         diagnose system ha queue list; diagnose system ha queue adopt; \
+         diagnose system ha queue discard [confirm]; diagnose system ha cluster-status; diagnose system ha sync-status; diagnose system ha showcsum; \
          diagnose system ha showcsum all"
     );
     assert!(refusal("diagnose system process kill postfix 32").contains("1 to 31"));

@@ -26,7 +26,7 @@ use twinpost_mail::handover::scan::{self, QueueCounts};
 use twinpost_mail::handover::server::{self, Server};
 use twinpost_mail::handover::{Channel, ChannelError, Layout};
 use twinpost_storage::stale::{StaleCopies, StaleError};
-use twinpost_types::{DiskState, Epoch, VOLUMES, VolumeId, VolumeReport};
+use twinpost_types::{DiskState, Epoch, Replication, VOLUMES, VolumeId, VolumeReport};
 
 /// After this much work a pass reports back and is asked again, so that the decisions can change their mind.
 const PASS_TIME: Duration = Duration::from_secs(60);
@@ -142,7 +142,11 @@ impl HandOver {
     /// Before the volumes are promoted: remembers what replication knows of the copies.
     pub fn before_promotion(&self) {
         let volumes = *self.volumes.borrow();
-        let equal = volumes.map(|volume| volume.local == DiskState::UpToDate && volume.out_of_sync_kib == 0);
+        // What replication last counted as different while it was down is older than the writes since.
+        let equal = volumes.map(|volume| {
+            volume.replication == Replication::Connected
+                && (volume.local, volume.peer) == (DiskState::UpToDate, DiskState::UpToDate)
+        });
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         *lock(&self.promotion) = (equal, now.saturating_sub(CLOCKS_DIFFER).as_secs());
     }
@@ -166,6 +170,10 @@ impl HandOver {
             let placed = server::recover(&layout).map_err(QueueError::Recover)?;
             let counts = scan::count(&layout).map_err(QueueError::Recover)?;
             let noted = manifest::note(&layout, Volume::Queue, queue, &AtomicBool::new(false))?;
+            if queue.copies_equal && data.copies_equal {
+                // No other copy is left that could offer any of it again.
+                server::forget(&layout).map_err(QueueError::Recover)?;
+            }
             Ok((placed, counts, noted))
         };
         let done = tokio::task::spawn_blocking(work).await;

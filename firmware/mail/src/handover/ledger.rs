@@ -53,6 +53,17 @@ impl Ledger {
         Ok(Self { path, file, entries })
     }
 
+    /// Removes the ledger of a queue volume, if there is one.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn remove(queue_root: &Path) -> io::Result<()> {
+        match std::fs::remove_file(queue_root.join(FOLDER).join(NAME)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether this was handed over before.
     #[must_use]
     pub fn has(&self, key: &Key) -> bool {

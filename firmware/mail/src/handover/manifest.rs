@@ -203,15 +203,17 @@ impl Manifest {
 /// New file, synced, renamed over the old one, folder synced.
 fn write(root: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = root.join(FOLDER);
-    std::fs::create_dir_all(&folder)?;
-    rustix::fs::chmod(&folder, Mode::RWXU)?;
+    if !folder.is_dir() {
+        std::fs::create_dir_all(&folder)?;
+        rustix::fs::chmod(&folder, Mode::RWXU)?;
+        File::open(root)?.sync_all()?;
+    }
     let new = folder.join(format!("{NAME}.new"));
     let mut file = File::create(&new)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&new, folder.join(NAME))?;
-    File::open(&folder)?.sync_all()?;
-    File::open(root)?.sync_all()
+    File::open(&folder)?.sync_all()
 }
 
 #[cfg(test)]

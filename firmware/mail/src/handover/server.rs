@@ -90,6 +90,14 @@ pub fn recover(layout: &Layout) -> io::Result<u64> {
     Ok(placed)
 }
 
+/// Drops the ledger: both copies are the same, and what was handed over is in both. After [`recover`].
+///
+/// # Errors
+/// It cannot be removed.
+pub fn forget(layout: &Layout) -> io::Result<()> {
+    Ledger::remove(&layout.queue)
+}
+
 /// What is in the ledger of a queue volume, in no order: for people.
 ///
 /// # Errors

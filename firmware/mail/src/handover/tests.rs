@@ -227,6 +227,8 @@ fn parts_in_the_ledger_are_placed_and_others_dropped() {
     assert_eq!(files(&winner.layout.spool()), expected().0);
     assert!(fs::read_dir(winner.layout.queue.join("handover/parts")).unwrap().next().is_none());
     assert_eq!(server::ledger(&winner.layout).unwrap().len(), 10);
+    server::forget(&winner.layout).unwrap();
+    assert_eq!(server::ledger(&winner.layout).unwrap(), []);
 }
 
 #[test]
