@@ -86,7 +86,8 @@ pub fn stress(shared: &Arc<Shared>, kind: Stress, seconds: u32) -> Reply {
     Reply::Accepted { message: format!("under load for {seconds} s; the event log tells when it has ended") }
 }
 
-/// The shell's words for a load. All of it dies first when memory runs out, and runs at ordinary priority, as mail does.
+/// The shell's words for a load. All of it dies first when memory runs out, and runs at ordinary priority, as mail
+/// does, and not at that of the supervisor, which it would inherit.
 fn script(kind: Stress, seconds: u32, processors: usize, free_mib: u64) -> String {
     let load = match kind {
         Stress::Cpu => {
@@ -108,7 +109,7 @@ fn script(kind: Stress, seconds: u32, processors: usize, free_mib: u64) -> Strin
             )
         }
     };
-    format!("echo 1000 > /proc/self/oom_score_adj\n{load}")
+    format!("echo 1000 > /proc/self/oom_score_adj\nrenice 0 $$\n{load}")
 }
 
 /// `MemAvailable` of /proc/meminfo.
