@@ -243,15 +243,7 @@ impl Runner<'_> {
             | Action::LinkDelay(..)
             | Action::LinkOneway(..)
             | Action::LinkFlap(..) => self.link(action)?,
-            Action::Disk(fault, unit, _) => {
-                // As a power cut does, it takes away the record of what was just delivered.
-                let lasts = if *fault == DiskFault::Hang { HANG_NOTICED_WITHIN } else { Duration::ZERO };
-                self.recordless_until = self.last_action + lasts;
-                if *fault != DiskFault::Restore {
-                    self.pair.ledger.book().cut(self.last_action);
-                }
-                self.pair.drive(*unit, *fault)?;
-            }
+            Action::Disk(fault, unit, _) => self.spoil(*unit, *fault)?,
             Action::Stress(kind, unit, time) => {
                 self.operate(step, *unit, &drill::stress(*kind, *time), false)?;
             }
@@ -296,6 +288,16 @@ impl Runner<'_> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Spoils or mends a unit's drive. As a power cut does, a fault takes away the record of what was just delivered.
+    fn spoil(&mut self, unit: usize, fault: DiskFault) -> Result<(), Stop> {
+        let lasts = if fault == DiskFault::Hang { HANG_NOTICED_WITHIN } else { Duration::ZERO };
+        self.recordless_until = self.last_action + lasts;
+        if fault != DiskFault::Restore {
+            self.pair.ledger.book().cut(self.last_action);
+        }
+        Ok(self.pair.drive(unit, fault)?)
     }
 
     /// Sets a unit's clock by as much as all of its jumps together.
