@@ -144,10 +144,7 @@ async fn unit(
         checks::start(&unit);
         let epoch = stored_epoch(&store, &unit.shared);
         let parts = HeartbeatParts { inbox, outbox, revision, pulse, epoch };
-        if let Some(control) = &unit.executor.control {
-            control::start(control, &unit.shared);
-            unit.executor.encryption.iter().for_each(|encryption| encryption.start(control));
-        }
+        start_control(&unit);
         Some(start_with_keys(&unit.config, &unit.shared, parts, keys)?)
     } else {
         None
@@ -170,6 +167,14 @@ async fn volumes(
     }
     prepare_volumes(drbd, shared).await;
     drbd.monitor()
+}
+
+/// The channel to the other unit, and what keeps replication's keys over it.
+fn start_control(unit: &Unit) {
+    if let Some(control) = &unit.executor.control {
+        control::start(control, &unit.shared);
+        unit.executor.encryption.iter().for_each(|encryption| encryption.start(control));
+    }
 }
 
 /// The stored configuration or that of a provisioning disk; factory settings with an alarm otherwise.
