@@ -141,7 +141,6 @@ async fn unit(
     let _sink = if let Some(keys) = keys {
         let led = board.and_then(|board| board.led("status").map(str::to_string));
         tasks::start(&unit, outputs, led);
-        checks::start(&unit);
         let epoch = stored_epoch(&store, &unit.shared);
         let parts = HeartbeatParts { inbox, outbox, revision, pulse, epoch };
         start_control(&unit);

@@ -4,7 +4,7 @@
 use crate::channel::Inbox;
 use crate::heartbeat::{Input, Output};
 use crate::main_unit::Unit;
-use crate::{minder, words};
+use crate::{checks, minder, words};
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -27,6 +27,7 @@ pub fn start(unit: &Arc<Unit>, outputs: Inbox<Output>, led: Option<String>) {
     tokio::spawn(take_outputs(Arc::clone(unit), outputs, steps, led));
     tokio::spawn(run_steps(Arc::clone(unit), todo));
     tokio::spawn(tell_volumes(Arc::clone(unit)));
+    checks::start(unit);
     match fence::listen(std::path::Path::new(fence::FENCE_SOCKET)) {
         Ok(listener) => drop(tokio::spawn(take_fence_questions(Arc::clone(unit), listener))),
         Err(error) => {
