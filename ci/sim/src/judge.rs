@@ -80,7 +80,11 @@ pub(crate) struct Memory {
     pub(crate) diverged: bool,
     /// An operator forced a role.
     pub(crate) forced: bool,
+    /// All heartbeat links failed while no unit had the role, and they still fail.
+    parted_without_primary: bool,
     fence_asked: [bool; 2],
+    /// The verdict on which the last plan rests.
+    ground: [Verdict; 2],
 }
 
 impl Memory {
@@ -105,7 +109,10 @@ impl World {
         let busy = (unit.doing.is_some() || !unit.steps.is_empty()) && step != Step::Reset;
         let claims = step == Step::ClaimVips && !(unit.mail || unit.mail_gone.is_some());
         match step {
-            Step::StoreEpoch(_) => self.judge.fence_asked[i] = false,
+            Step::StoreEpoch(_) => {
+                self.judge.fence_asked[i] = false;
+                self.judge.ground[i] = self.units[i].verdict;
+            }
             Step::Fence => self.judge.fence_asked[i] = true,
             _ => {}
         }
@@ -207,7 +214,7 @@ impl World {
         let recent = unit.changes.iter().filter(|at| shown.saturating_sub(**at) < HOUR).count();
         let limit = usize::from(unit.settings.max_role_changes);
         unit.changes.push(shown);
-        let verdict = unit.verdict;
+        let verdict = self.judge.ground[i];
         let takes = to == EffectiveMode::Primary;
         if takes && matches!(reason, Reason::Takeover | Reason::AsConfigured) && recent >= limit {
             self.violate(Check::RoleChanges, || {
@@ -252,7 +259,7 @@ impl World {
         let unit = &self.units[i];
         let runs = unit.kernel_runs(now);
         let stopped = unit.stopped_since.filter(|_| runs).map_or(0, |since| now - since);
-        if unit.vips && !unit.live.promoted && runs {
+        if unit.vips && !unit.live.promoted && runs && !unit.leaves() {
             self.violate(Check::ClaimLast, || format!("unit {i} holds addresses without promoted volumes"));
         } else if unit.vips && stopped > LEASE_MAX {
             self.violate(Check::Lease, || format!("unit {i} keeps its addresses without a supervisor"));
@@ -266,9 +273,14 @@ impl World {
         let now = self.now;
         let deaf = !(0..LINKS).any(|link| self.passes(0, link) && self.passes(1, link));
         let stalled = self.units.iter().any(|unit| unit.held_until() > now);
-        let cut_off = self.units.iter().any(|unit| !unit.service_up || unit.service_mute);
+        // A primary without mail looks like one that serves nobody: the reference lets its silent peer take over.
+        let cut_off =
+            self.units.iter().any(|unit| !unit.service_up || unit.service_mute || unit.mail_gone.is_some());
         let powered = self.units.iter().all(|unit| unit.powered);
-        if powered && (stalled || (deaf && cut_off)) {
+        // Two units that part while neither has the role may both take it: neither can see the other one begin.
+        let orphans = self.units.iter().all(|unit| unit.mode != EffectiveMode::Primary);
+        self.judge.parted_without_primary = deaf && (orphans || self.judge.parted_without_primary);
+        if powered && (stalled || (deaf && cut_off) || self.judge.parted_without_primary) {
             self.judge.apart_until = now + GRACE;
             self.judge.was_apart = true;
         }

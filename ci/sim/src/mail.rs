@@ -43,6 +43,8 @@ pub(crate) struct Mail {
     arrived: Bits,
     /// Arrivals beyond the first.
     pub(crate) duplicated: u32,
+    /// Arrivals beyond the first while the copies were apart.
+    pub(crate) split_duplicated: u32,
     /// Longest time from a message to its `250`, µs.
     pub(crate) stall: u64,
     dark_since: Option<u64>,
@@ -147,6 +149,10 @@ impl World {
         let connected = self.connected_on;
         let reached = connected.is_some_and(|link| self.carries(link));
         let hasty = self.is(Mutation::AckBeforeReplicated);
+        let current = |unit: &crate::unit::Unit| unit.live.local == DiskState::UpToDate;
+        if !current(&self.units[i]) && !(reached && current(&self.units[1 - i])) {
+            return false;
+        }
         if connected.is_none() && !self.units[i].disk.peer_outdated {
             return false;
         }
@@ -178,7 +184,12 @@ impl World {
                     break;
                 }
                 if self.mail.arrived.contains(message) {
-                    self.mail.duplicated += 1;
+                    // What both copies had queued when they parted is delivered by both: nobody can tell one of them.
+                    let counter = match self.connected_on {
+                        Some(_) => &mut self.mail.duplicated,
+                        None => &mut self.mail.split_duplicated,
+                    };
+                    *counter += 1;
                     self.say(|| format!("unit {i} delivers message {message} once more"));
                 }
                 self.mail.arrived.insert(message);

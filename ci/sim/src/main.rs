@@ -102,7 +102,7 @@ fn worker(next: &AtomicU64, end: u64, stop: &AtomicBool) -> Total {
             total.sealed += u64::from(outcome.sealed);
             total.simulated += outcome.simulated;
             total.acknowledged += u64::from(outcome.acknowledged);
-            total.duplicated += u64::from(outcome.duplicated);
+            total.duplicated += u64::from(outcome.split_duplicated);
             if outcome.failure.is_some() {
                 stop.store(true, Ordering::Relaxed);
                 total.failed.get_or_insert(seed);

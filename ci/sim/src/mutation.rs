@@ -1,6 +1,8 @@
 //! Deliberate bugs of the machine around the decisions, one at a time, that prove the checks of [`crate::judge`]: each must be caught
 //! by one of the checks named here (test `mutations`; table in `ci/sim/README.md`). No product code knows of them.
 
+use crate::judge::Check;
+
 /// A deliberate bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutation {
@@ -32,19 +34,17 @@ pub enum Mutation {
     AckBeforeReplicated,
     /// `ReleaseVips` says that it is done and keeps them.
     KeepVips,
-    /// `Connect` always gives up the own diverged data.
+    /// `Connect` of unit a always gives up its diverged data.
     AlwaysDiscard,
     /// The flap latch is told a limit of 20 whatever is configured.
     ForgetRoleChangeLimit,
-    /// `Outdate` says that it is done and marks nothing.
-    SkipOutdate,
     /// The resynchronisation runs from the older copy to the newer one.
     ResyncBackwards,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 18] = [
+    pub const ALL: [Mutation; 17] = [
         Self::SkipEpochWrite,
         Self::SkipFence,
         Self::IgnoreLink2,
@@ -61,9 +61,32 @@ impl Mutation {
         Self::KeepVips,
         Self::AlwaysDiscard,
         Self::ForgetRoleChangeLimit,
-        Self::SkipOutdate,
         Self::ResyncBackwards,
     ];
+
+    /// The checks that catch it.
+    #[must_use]
+    pub fn caught_by(self) -> &'static [Check] {
+        match self {
+            Self::SkipEpochWrite => &[Check::NewEpoch],
+            Self::SkipFence => &[Check::FencedFirst],
+            Self::IgnoreLink2 | Self::DropNotes => &[Check::Recorded],
+            Self::PromoteOutdated => &[Check::FitData],
+            Self::EpochsReversed => {
+                &[Check::NewEpoch, Check::OneWriter, Check::OneAddress, Check::WholeAgain]
+            }
+            Self::ClaimBeforePromotion | Self::KeepVips => &[Check::ClaimLast],
+            Self::ForgetLease => &[Check::Lease],
+            Self::ForgetWatchdog => &[Check::Watchdog],
+            Self::FenceAlwaysPeerDown => &[Check::NothingLost, Check::OneWriter, Check::WholeAgain],
+            Self::BlindVipProbe => &[Check::OneAddress, Check::OneWriter],
+            Self::ForgetRoleChangeLimit => &[Check::RoleChanges],
+            Self::DiscardWithoutHandOver
+            | Self::AckBeforeReplicated
+            | Self::AlwaysDiscard
+            | Self::ResyncBackwards => &[Check::NothingLost],
+        }
+    }
 
     /// The bug in words, for the table.
     #[must_use]
@@ -83,9 +106,8 @@ impl Mutation {
             Self::BlindVipProbe => "the probe of the virtual IPs finds nobody",
             Self::AckBeforeReplicated => "mail is acknowledged before the peer has it",
             Self::KeepVips => "released virtual IPs stay",
-            Self::AlwaysDiscard => "every reconnection gives up diverged data",
+            Self::AlwaysDiscard => "unit a gives up diverged data at every reconnection",
             Self::ForgetRoleChangeLimit => "max-role-changes is not heeded",
-            Self::SkipOutdate => "a copy that was left behind is not marked",
             Self::ResyncBackwards => "resynchronisation runs the wrong way",
         }
     }

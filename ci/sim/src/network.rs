@@ -232,7 +232,10 @@ impl World {
         let unit = &mut self.units[i];
         if unit.frozen_until != 0 && unit.frozen_until <= now {
             // The kernel's timers ran on while it stood still.
-            let lost = unit.stopped_since.take().is_some_and(|since| now >= since + LEASE_LOST);
+            let lost = unit.stopped_since.is_some_and(|since| now >= since + LEASE_LOST);
+            if unit.hung_until <= now {
+                unit.stopped_since = None;
+            }
             unit.frozen_until = 0;
             if lost && unit.vips && !keeps {
                 unit.vips = false;

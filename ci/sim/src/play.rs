@@ -49,6 +49,8 @@ pub struct Outcome {
     pub acknowledged: u32,
     /// Acknowledged and not delivered (yet).
     pub lost: u32,
+    /// Delivered again while the copies were apart: what both had queued when they parted.
+    pub split_duplicated: u32,
     /// Delivered again.
     pub duplicated: u32,
     /// Time of the world from the start of the scenario.
@@ -119,6 +121,7 @@ impl Simulator {
             acknowledged: world.mail.acked_count,
             lost: world.mail.lost(),
             duplicated: world.mail.duplicated,
+            split_duplicated: world.mail.split_duplicated,
             simulated: micros(world.now - player.zero),
             sealed: world.sessions.sealed,
             log: world.log,

@@ -94,7 +94,7 @@ impl World {
                 unit.live.promoted = false;
                 unit.disk.crashed_primary = false;
             }
-            Step::Outdate if mutation != Some(Mutation::SkipOutdate) => {
+            Step::Outdate => {
                 unit.disk.outdated = true;
                 unit.live.local = DiskState::Outdated;
             }
@@ -114,7 +114,7 @@ impl World {
             }
             Step::Connect(link) if unit.want_link != Some(link) || !unit.live.replication.is_connected() => {
                 unit.want_link = Some(link);
-                unit.discards = always;
+                unit.discards = always && i == 0;
                 unit.live.replication = Replication::Connecting;
                 self.disconnect();
             }

@@ -37,8 +37,6 @@ pub struct Unit {
     pub hung_until: u64,
     /// Everything takes longer until then.
     pub stressed_until: u64,
-    /// Added to the time that the core is shown.
-    pub clock_ahead: u64,
     /// The unit's clock gains this much, parts in a million.
     pub rate_ppm: u64,
     /// Highest epoch on the state partition.
@@ -115,7 +113,6 @@ impl Unit {
             frozen_until: 0,
             hung_until: 0,
             stressed_until: 0,
-            clock_ahead: 0,
             rate_ppm: 0,
             epoch: Epoch(0),
             promoted_epoch: Epoch(0),
@@ -170,13 +167,13 @@ impl Unit {
     /// The unit's clock at a time of the world.
     #[must_use]
     pub fn shown(&self, now: u64) -> u64 {
-        now + self.clock_ahead + now / 1_000_000 * self.rate_ppm + now % 1_000_000 * self.rate_ppm / 1_000_000
+        now + now / 1_000_000 * self.rate_ppm + now % 1_000_000 * self.rate_ppm / 1_000_000
     }
 
     /// The first time of the world at which the unit's clock shows `shown` or a little more.
     #[must_use]
     pub fn when(&self, shown: u64) -> u64 {
-        let now = shown.saturating_sub(self.clock_ahead);
+        let now = shown;
         let early = now - now / 1_000_000 * self.rate_ppm;
         // The rate is at most 500 ppm, so that two corrections are exact to the microsecond.
         early + shown.saturating_sub(self.shown(early))

@@ -29,6 +29,9 @@ pub(crate) const WATCHDOG: u64 = 15 * SECOND;
 /// A drive that does not answer is told after this time.
 const HUNG_LIMIT: u64 = 9 * SECOND;
 
+/// A promotion waits for the answer to its fence question this long.
+const FENCE_LIMIT: u64 = 30 * SECOND;
+
 /// Something that arrives later.
 #[derive(Clone, Debug)]
 pub(crate) struct Coming {
@@ -139,7 +142,7 @@ impl World {
         }
         for unit in &self.units {
             let held = unit.held_until();
-            unit.up_at.into_iter().for_each(&mut take);
+            unit.up_at.into_iter().for_each(|at| take(at.max(unit.frozen_until)));
             [unit.frozen_until, unit.hung_until].into_iter().for_each(&mut take);
             unit.stopped_since.into_iter().for_each(|since| {
                 take(since + SECOND);
@@ -153,6 +156,7 @@ impl World {
             }
             if let Some(doing) = &unit.doing {
                 take(doing.ends.max(held));
+                take((doing.ends + FENCE_LIMIT).max(held));
             }
         }
         [self.handshake_at, self.sync_ends].into_iter().flatten().for_each(&mut take);
@@ -194,7 +198,8 @@ impl World {
     }
 
     fn start_due(&mut self, i: usize) {
-        if self.units[i].up_at.is_none_or(|at| at > self.now) {
+        let frozen = self.units[i].frozen_until > self.now;
+        if frozen || self.units[i].up_at.is_none_or(|at| at > self.now) {
             return;
         }
         self.units[i].up_at = None;
@@ -344,7 +349,16 @@ impl World {
             }
         }
         let Some(doing) = self.units[i].doing else { return };
-        if doing.ends > self.now || doing.fence == Some(None) {
+        if doing.ends > self.now {
+            return;
+        }
+        if doing.fence == Some(None) {
+            // The executor waits for the answer that long.
+            if self.now < doing.ends + FENCE_LIMIT {
+                return;
+            }
+            self.units[i].doing = None;
+            self.feed(i, Event::StepDone { step: doing.step, result: Err(twinpost_ha::Fault::TimedOut) });
             return;
         }
         let Some(result) = self.finish(i, doing) else { return };

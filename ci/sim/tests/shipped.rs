@@ -3,8 +3,8 @@
 use twinpost_scenario::{What, parse};
 use twinpost_sim::Simulator;
 
-/// Files that mean nothing here, by name; everything else must run.
-const REFUSED: [&str; 0] = [];
+/// Files that are refused, since they expect events that the shell alone writes; everything else must run.
+const REFUSED: [&str; 2] = ["remote-http-fails", "local-mail-restarted"];
 
 #[test]
 fn every_shipped_scenario_holds() {

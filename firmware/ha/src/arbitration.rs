@@ -3,10 +3,18 @@
 
 use crate::plan::{Purpose, Then};
 use crate::{Action, FenceAnswer, Ha, Note, Reason};
-use twinpost_types::{ConfiguredMode, EffectiveMode, Report};
+use twinpost_types::{ConfiguredMode, DiskState, EffectiveMode, Report, VOLUMES, VolumeReport};
 
 impl Ha {
     pub(crate) fn settle_arbitration(&mut self) {
+        let busy = self.plan.is_some() || self.leaving.is_some() || self.handing.is_some();
+        let overtaken =
+            self.volumes.iter().any(|volume| volume.promoted && volume.local == DiskState::Outdated);
+        if self.effective == EffectiveMode::Primary && overtaken && !busy && self.living_peer().is_some() {
+            // The peer went on alone and is not PRIMARY any more: what is promoted here can never be written again.
+            self.give_up(Then::Follow(Reason::GaveWay));
+            return;
+        }
         let meeting = self.effective == EffectiveMode::Primary && self.is_peer_primary();
         if !meeting {
             if core::mem::take(&mut self.arbitrating) && self.effective == EffectiveMode::Primary {
@@ -22,7 +30,11 @@ impl Ha {
         let Some(peer) = self.living_peer().copied() else { return };
         self.arbitrating = true;
         self.changed = true;
-        let stays = self.outranks(&peer);
+        let stays = match (is_frozen(&self.volumes), is_frozen(&peer.volumes)) {
+            (true, false) => false,
+            (false, true) => true,
+            _ => self.outranks(&peer),
+        };
         self.note(Note::Arbitrated { stays });
         if stays {
             self.push(Action::Announce);
@@ -42,4 +54,10 @@ impl Ha {
         );
         own > (peer.epoch, peer.configured == ConfiguredMode::Primary, core::cmp::Reverse(from))
     }
+}
+
+/// What is promoted there cannot be written, and the fence question about it was answered: only a reconnection could thaw it, which a
+/// hand-over to it would have to come before. Such a unit never stays while the other one can write.
+fn is_frozen(volumes: &[VolumeReport; VOLUMES]) -> bool {
+    volumes.iter().any(|volume| volume.suspended || volume.local == DiskState::Outdated)
 }

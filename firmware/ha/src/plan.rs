@@ -276,8 +276,12 @@ impl Ha {
         if plan.promoting {
             return;
         }
-        let handed =
-            matches!(self.living_peer().map(|peer| peer.intent), Some(twinpost_types::Intent::HandOver(_)));
+        // A newer offer asks for a newer epoch: this unit was slow, and the peer had the role again meanwhile.
+        let epoch = self.timeline.map_or(Epoch::default(), |timeline| timeline.epoch);
+        let handed = matches!(
+            self.living_peer().map(|peer| peer.intent),
+            Some(twinpost_types::Intent::HandOver(offered)) if offered <= epoch
+        );
         let void = match ground {
             Ground::PeerDead => self.living_peer().is_some(),
             Ground::Connected => self.is_peer_primary() || !self.is_connected(),

@@ -140,6 +140,11 @@ impl Ha {
             };
         };
         if !self.held.is_none() {
+            // The peer went on alone meanwhile, and this unit's volumes can never be written again as they are.
+            if self.volumes.iter().any(|volume| volume.promoted && volume.local == DiskState::Outdated) {
+                self.give_up(Then::Follow(Reason::GaveWay));
+                return None;
+            }
             self.take(Reason::Boot, Ground::Resumed, Epoch::default());
             return None;
         }

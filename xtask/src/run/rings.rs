@@ -24,6 +24,9 @@ const IN_SYSTEM_RING: [&str; 11] = [
     "supervisor-killed",
 ];
 
+/// Random scenarios of the unit ring: some seconds on two cores.
+const SIMULATED: u64 = 20_000;
+
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct TestArgs {
@@ -76,6 +79,14 @@ pub fn test(args: TestArgs) -> anyhow::Result<i32> {
         tally.count(passed("the model of the pair holds", as_result(super::model())));
         println!("==== fuzz");
         tally.count(passed("fuzzing finds nothing", as_result(super::fuzz(&super::FuzzArgs::default()))));
+    }
+    if wanted(Ring::Unit) {
+        println!("==== simulator");
+        let held = super::sim::random(0, SIMULATED).and_then(|code| match code {
+            0 => Ok(String::new()),
+            _ => anyhow::bail!("see the seed above"),
+        });
+        tally.count(passed("random scenarios on simulated units", held));
     }
     if wanted(Ring::System) {
         println!("==== system");

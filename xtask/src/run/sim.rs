@@ -19,7 +19,12 @@ pub struct SimArgs {
 
 /// Random scenarios. The first seed that fails is printed with a shortened scenario and both event logs.
 pub fn sim(args: SimArgs) -> anyhow::Result<i32> {
-    run(&["random".to_owned(), args.from.to_string(), args.seeds.to_string()])
+    random(args.from, args.seeds)
+}
+
+/// The same for the test command.
+pub(super) fn random(from: u64, seeds: u64) -> anyhow::Result<i32> {
+    run(&["random".to_owned(), from.to_string(), seeds.to_string()])
 }
 
 /// Scenario files.
