@@ -12,6 +12,8 @@ use twinpost_types::{
 const ORPHAN_PREFERRED: Duration = Duration::from_secs(3);
 /// And the other one this long: every try of the preferred one has failed by then.
 const ORPHAN_OTHER: Duration = Duration::from_secs(30);
+/// Both silent, both kernels alive, and none was PRIMARY: the other one goes this much later, and finds the virtual IPs taken.
+const SILENT_OTHER: Duration = Duration::from_secs(10);
 
 /// What the rules about roles remember.
 #[derive(Clone, Debug, Default)]
@@ -226,7 +228,7 @@ impl Ha {
         if self.is_verdict(Verdict::Unresponsive) && !boots_alone && !self.watch.is_on_network(now) {
             return Some(Stay::CutOff);
         }
-        if !self.is_due(self.roles.retry_at) {
+        if !self.is_due(self.roles.retry_at) || self.lets_the_other_go_first() {
             return Some(Stay::Busy);
         }
         let reason = if self.roles.take_back { Reason::TookBack } else { Reason::Takeover };
@@ -235,6 +237,17 @@ impl Ha {
         }
         self.take(reason, Ground::PeerDead, Epoch::default());
         None
+    }
+
+    /// Both heartbeat links broke while none was PRIMARY: both see the other's kernel answer, and would take over at the same time.
+    fn lets_the_other_go_first(&mut self) -> bool {
+        let (Some((_, peer)), Some(heard)) = (self.peer, self.watch.heard()) else { return false };
+        let could_go = peer.effective != EffectiveMode::Primary && !is_unable(&peer);
+        let lives = self.is_verdict(Verdict::Unresponsive) && self.watch.is_kernel_alive(self.now());
+        lives
+            && could_go
+            && !self.outranks(&peer)
+            && !self.is_due(heard + self.watch.threshold() + SILENT_OTHER)
     }
 
     /// Both live and none is PRIMARY: takes the role if it is this unit's turn.
