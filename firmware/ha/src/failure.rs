@@ -1,5 +1,5 @@
 //! Own failures: a local check that fails on the PRIMARY, a PRIMARY that is asked to step down because a service of it fails
-//! seen from its peer, and the way back out of `FAILED` (`spec/ha.md` section 4). It does not run or count checks.
+//! seen from its peer, the way back out of `FAILED`, and remote services as signs of life (`spec/ha.md` section 4). It does not run or count checks.
 
 use crate::plan::Then;
 use crate::{Action, Check, CheckState, Failure, Ha, Note, ProbeTarget, Reason, Stay, Step};
@@ -170,6 +170,19 @@ impl Ha {
             self.push(Action::Probe(ProbeTarget::ThirdParty));
         }
         self.failures.third_party.is_some_and(|heard| now.since(heard) <= THIRD_PARTY_FRESH)
+    }
+
+    /// Whether a service of the silent peer answers. It lives then, and only the heartbeat links are broken.
+    pub(crate) fn remote_answered(&mut self, answered: bool) {
+        let Some(plan) = &mut self.plan else { return };
+        if plan.asking.take().is_none() {
+            return;
+        }
+        self.changed = true;
+        if answered {
+            self.note(Note::HeartbeatLostPeerServes);
+            self.yield_to_peer();
+        }
     }
 
     pub(crate) fn wants_step_down(&self) -> bool {

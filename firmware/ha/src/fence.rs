@@ -97,7 +97,8 @@ impl Ha {
 
     /// The peer is unresponsive. Proof that its kernel is silent too is enough at once. A kernel that answers belongs to a
     /// standby that sees this unit serve and cancels its takeover: when it had time to claim the addresses and did not, it
-    /// has outdated itself. A unit that is itself cut off stays frozen: the other one may be PRIMARY by now.
+    /// has outdated itself. A unit that is itself cut off, or lost its addresses meanwhile, stays frozen: the other one may be PRIMARY
+    /// by now.
     fn alone(&mut self) -> Option<FenceAnswer> {
         let now = self.now();
         if self.watch.is_kernel_silent(now) && self.watch.is_on_network(now) {
@@ -105,7 +106,8 @@ impl Ha {
         }
         let heard = self.watch.heard()?;
         let waited = self.is_due(heard + self.watch.threshold() + GRACE);
-        (waited && self.watch.is_kernel_alive(now)).then_some(FenceAnswer::PeerDown)
+        let shown = self.held.vips || self.settings.vips == 0;
+        (waited && shown && self.watch.is_kernel_alive(now)).then_some(FenceAnswer::PeerDown)
     }
 
     /// The peer lives: replication comes back, or the peer outdates itself.

@@ -10,7 +10,7 @@ use twinpost_types::{EffectiveMode, Epoch, Instant};
 const TASKS_MAX: usize = 8;
 /// A step that the shell never answers counts as timed out after this; the shell's own limits are shorter.
 const STEP_LIMIT: Duration = Duration::from_secs(120);
-/// The same for the probe of the virtual IPs, which takes at most 2.3 s.
+/// The same for the probe of the virtual IPs (at most 2.3 s).
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
 /// When only silence speaks against a peer whose kernel still answers, the virtual IPs must be claimed this long after the
 /// threshold at the latest: a primary that is cut off goes on alone when nobody claimed them by then (`fence`).
@@ -122,7 +122,7 @@ pub(crate) struct Plan {
     pub(crate) purpose: Purpose,
     tasks: Deque<Task, TASKS_MAX>,
     /// Waiting for [`crate::Event::RemoteAnswered`] since then.
-    asking: Option<Instant>,
+    pub(crate) asking: Option<Instant>,
     /// Waiting for [`crate::Event::VipsProbed`] since then.
     probing: Option<Instant>,
     claim_by: Option<Instant>,
@@ -157,7 +157,10 @@ impl Plan {
 impl Ha {
     /// Begins the way into the role.
     pub(crate) fn take(&mut self, reason: Reason, ground: Ground, at_least: Epoch) {
-        let epoch = self.epoch.max(self.peer_epoch()).next().max(at_least);
+        let newest = self.epoch.max(self.peer_epoch()).max(self.roles.offered);
+        // What was offered is this unit's to use; the peer has stored it and uses a later one.
+        let offered = at_least > self.epoch && at_least >= newest;
+        let epoch = if offered { at_least } else { newest.next() };
         let fence = matches!(ground, Ground::PeerDead | Ground::PeerUnable | Ground::Forced);
         let verdict = self.watch.verdict();
         let mut plan = Plan::new(Purpose::Take { reason, ground });
@@ -203,6 +206,10 @@ impl Ha {
             if needed {
                 plan = plan.then(step);
             }
+        }
+        // What is offered is durable first: a restarted supervisor must not use that epoch itself.
+        if matches!(then, Then::HandOver(_) | Then::StepDown) {
+            plan = plan.then(Step::StoreEpoch(self.offer()));
         }
         self.begin(plan);
     }
@@ -296,19 +303,6 @@ impl Ha {
         }
         self.plan = None;
         self.changed = true;
-    }
-
-    /// Whether a service of the silent peer answers. It lives then, and only the heartbeat links are broken.
-    pub(crate) fn remote_answered(&mut self, answered: bool) {
-        let Some(plan) = &mut self.plan else { return };
-        if plan.asking.take().is_none() {
-            return;
-        }
-        self.changed = true;
-        if answered {
-            self.note(Note::HeartbeatLostPeerServes);
-            self.yield_to_peer();
-        }
     }
 
     /// Who answered for the virtual IPs.

@@ -224,7 +224,14 @@ impl Ha {
             && !self.held.vips
             && self.handing.is_none()
             && !self.is_peer_primary()
-            && self.watch.verdict() != Verdict::Silent
+            && match self.watch.verdict() {
+                Verdict::Silent => false,
+                // It may have taken over in that silence: what is frozen here is its to serve.
+                Verdict::Unresponsive => {
+                    !self.fence.is_open() && !self.volumes.iter().any(|volume| volume.suspended)
+                }
+                _ => true,
+            }
     }
 
     /// Both copies of a volume are empty and connected, and it is this unit that begins. The other volume may be equal already:

@@ -30,6 +30,8 @@ pub(crate) struct Memory {
     pub(crate) take_back: bool,
     /// Hand-overs after an own failed plan; one is enough.
     pub(crate) handed_back: bool,
+    /// The epoch that the peer was offered last: it may have used it although this unit never heard so.
+    pub(crate) offered: Epoch,
     /// The peer asked for a switch, and was answered.
     pub(crate) peer_requests: bool,
     retry_at: Instant,

@@ -156,13 +156,19 @@ impl Ha {
         Ok(())
     }
 
-    /// Demoted: the other one shall take over.
-    pub(crate) fn hand_over(&mut self, after: Option<Step>) {
-        let offered = match self.peer.map(|(_, report)| report.intent) {
+    /// The next epoch to offer to the peer: above everything that was used or offered.
+    pub(crate) fn offer(&mut self) -> Epoch {
+        let theirs = match self.peer.map(|(_, report)| report.intent) {
             Some(Intent::HandOver(epoch)) => epoch,
             _ => Epoch::default(),
         };
-        let epoch = self.epoch.max(self.peer_epoch()).max(offered).next();
+        self.roles.offered = self.epoch.max(self.peer_epoch()).max(theirs).max(self.roles.offered).next();
+        self.roles.offered
+    }
+
+    /// Demoted: the other one shall take over.
+    pub(crate) fn hand_over(&mut self, after: Option<Step>) {
+        let epoch = if self.roles.offered == self.epoch { self.epoch } else { self.offer() };
         self.handing = Some(Handing { epoch, until: self.now() + HAND_OVER_LIMIT, after });
         self.changed = true;
     }

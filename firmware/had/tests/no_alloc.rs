@@ -158,11 +158,14 @@ fn two_heartbeat_threads_allocate_nothing_from_start_to_takeover() {
         ip("link set p2 down");
         ip("link set p3 down");
         until(&mut a, &mut b, [EffectiveMode::Primary, EffectiveMode::Primary]);
-        std::thread::sleep(Duration::from_millis(300));
-        for unit in [&a, &b] {
-            let view = unit.shared.view();
-            assert!(view.vips_held && view.overflows == 0);
+        // The addresses are claimed some steps after the mode; then they are announced for a while.
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(300) || !b.shared.view().vips_held {
+            assert!(begin.elapsed() < Duration::from_secs(20), "the virtual IPs are not claimed");
+            b.serve();
+            std::thread::sleep(Duration::from_millis(1));
         }
+        assert!([&a, &b].iter().all(|unit| unit.shared.view().overflows == 0));
         // They meet again and settle it: the later epoch stays.
         ip("link set p2 up");
         let begin = Instant::now();

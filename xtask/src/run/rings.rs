@@ -25,7 +25,7 @@ const IN_SYSTEM_RING: [&str; 11] = [
 ];
 
 /// Random scenarios of the unit ring: some seconds on two cores.
-const SIMULATED: u64 = 20_000;
+const SIMULATED: u64 = 50_000;
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
