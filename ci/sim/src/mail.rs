@@ -150,7 +150,8 @@ impl World {
         let reached = connected.is_some_and(|link| self.carries(link));
         let hasty = self.is(Mutation::AckBeforeReplicated);
         let current = |unit: &crate::unit::Unit| unit.live.local == DiskState::UpToDate;
-        if !current(&self.units[i]) && !(reached && current(&self.units[1 - i])) {
+        let somewhere = current(&self.units[i]) || (reached && current(&self.units[1 - i]));
+        if !somewhere {
             return false;
         }
         if connected.is_none() && !self.units[i].disk.peer_outdated {
