@@ -16,7 +16,8 @@ const BEGIN: &str = "<!-- mutations: begin -->\n";
 const END: &str = "<!-- mutations: end -->\n";
 
 fn directed() -> Vec<Scenario> {
-    let read = |lines: &&str| parse("directed", &format!("group active-passive\n{lines}\n")).unwrap();
+    let read =
+        |lines: &&str| parse("directed", &format!("group active-passive\n{lines}\n")).expect("written above");
     DIRECTED.iter().map(read).collect()
 }
 
