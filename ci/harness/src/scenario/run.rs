@@ -338,10 +338,10 @@ impl Runner<'_> {
             }
             Expectation::Hold(unit, mode, time) => {
                 let end = Micros::now() + *time;
-                let left = self.wait(end, |pair| {
-                    mode_of(pair, *unit, Micros::default()).is_none_or(|seen| seen != *mode)
-                })?;
-                left.then(|| describe(&self.pair, *unit))
+                // A unit that has just got power may have told an event before its first status.
+                let seen = |pair: &Pair| mode_of(pair, *unit, Micros::default());
+                let left = self.wait(end, |pair| seen(pair).is_some_and(|seen| seen != *mode))?;
+                (left || seen(&self.pair).is_none()).then(|| describe(&self.pair, *unit))
             }
             Expectation::Vip(unit, within) => {
                 let owns =
