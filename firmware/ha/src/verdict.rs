@@ -18,7 +18,7 @@ const PROBE_SPACING_MAX: Duration = Duration::from_millis(100);
 /// shortest spacing of probes then: a kernel answers within a fraction of it.
 const CARRIER_DELAY: Duration = Duration::from_millis(5);
 /// Without any carrier the probes follow each other faster, in parts of an interval: the cables already say what silence would.
-const CARRIER_SPACINGS: u32 = 4;
+const CARRIER_SPACINGS: u32 = 2;
 /// After the last probe this part of a spacing is waited for its answer; the ones before had all the time until then.
 const LAST_ANSWER: u32 = 4;
 /// Once decided or answered, the peer's kernel is looked at again this often: it may die later than its program.
