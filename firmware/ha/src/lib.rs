@@ -248,6 +248,10 @@ impl Ha {
                 if rebooted {
                     self.link.peer_rebooted();
                 }
+                // A slower link brings older words after newer ones; a life sign they are all the same. Within a boot no epoch falls.
+                let known =
+                    self.peer.filter(|(id, last)| *id == from && !rebooted && report.epoch < last.epoch);
+                let report = known.map_or(report, |(_, last)| last);
                 self.peer = Some((from, report));
                 self.watch.heartbeat(now, link, &report);
                 if self.roles.heard() {

@@ -8,7 +8,7 @@ use twinpost_types::{EffectiveMode, Epoch, Instant};
 
 /// Longest plan: remote services, probe, epoch, fence, promote, mount, mail, addresses.
 const TASKS_MAX: usize = 8;
-/// A step that the shell never answers counts as timed out after this; the shell's own limits are shorter.
+/// A step without an answer counts as timed out after this; the shell's own limits are shorter.
 const STEP_LIMIT: Duration = Duration::from_secs(120);
 /// The same for the probe of the virtual IPs (at most 2.3 s).
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
@@ -358,8 +358,7 @@ impl Ha {
         if let Err(fault) = result {
             self.note(Note::StepFailed { step, fault });
         } else if let Step::StoreEpoch(epoch) = step {
-            self.epoch = self.epoch.max(epoch);
-            self.beat = true;
+            self.epoch_stored(epoch);
         }
         match step {
             Step::Fence => self.link.cut(),

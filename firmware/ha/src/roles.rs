@@ -32,6 +32,8 @@ pub(crate) struct Memory {
     pub(crate) handed_back: bool,
     /// The epoch that the peer was offered last: it may have used it although this unit never heard so.
     pub(crate) offered: Epoch,
+    /// An epoch that is stored in order to be offered.
+    pub(crate) durable_offer: Epoch,
     /// The peer asked for a switch, and was answered.
     pub(crate) peer_requests: bool,
     retry_at: Instant,

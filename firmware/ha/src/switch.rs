@@ -1,7 +1,7 @@
 //! Operator's verbs and the orderly switch, both sides of it: asking, handing over, waiting for the other, taking back
 //! (`spec/ha.md` sections 4 and 7).
 
-use crate::plan::{Ground, Then};
+use crate::plan::{Ground, Purpose, Then};
 use crate::{Command, FenceAnswer, Ha, Note, Reason, Stay, Step, Verdict};
 use core::time::Duration;
 use twinpost_types::{ConfiguredMode, EffectiveMode, Epoch, Instant, Intent, RebootAction};
@@ -166,8 +166,20 @@ impl Ha {
         self.roles.offered
     }
 
+    pub(crate) fn epoch_stored(&mut self, epoch: Epoch) {
+        let purpose = self.plan.as_ref().map(|plan| plan.purpose);
+        if matches!(purpose, Some(Purpose::GiveUp { then: Then::HandOver(_) | Then::StepDown })) {
+            // Told together with the offer: a standby keeps the epoch of a PRIMARY, and could not use it any more.
+            self.roles.durable_offer = epoch;
+        } else {
+            self.epoch = self.epoch.max(epoch);
+            self.beat = true;
+        }
+    }
+
     /// Demoted: the other one shall take over.
     pub(crate) fn hand_over(&mut self, after: Option<Step>) {
+        self.epoch = self.epoch.max(self.roles.durable_offer);
         let epoch = if self.roles.offered == self.epoch { self.epoch } else { self.offer() };
         self.handing = Some(Handing { epoch, until: self.now() + HAND_OVER_LIMIT, after });
         self.changed = true;
