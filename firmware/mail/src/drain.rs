@@ -8,11 +8,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Longest wait. A next hop that answers at all answers within it; one that does not is not worth a longer switch.
-const LIMIT: Duration = Duration::from_millis(1500);
+const LIMIT: Duration = Duration::from_millis(2000);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// Looks in a row without a delivery: an agent between taking a message and connecting is not seen.
-const QUIET_LOOKS: u32 = 3;
+/// Looks in a row without a delivery, a quarter of a second: an agent between taking a message and connecting is not seen, and on a
+/// busy processor it waits for its turn longer than the supervisor, which runs before it.
+const QUIET_LOOKS: u32 = 25;
 /// Processes of the service, as init groups them.
 const PROCESSES: &str = "/sys/fs/cgroup/postfix/cgroup.procs";
 /// `ESTABLISHED`, `SYN_SENT`, in /proc/net/tcp (`include/net/tcp_states.h`).
