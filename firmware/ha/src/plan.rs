@@ -406,6 +406,7 @@ impl Ha {
         }
         if matches!(step, Step::Promote | Step::PromoteForced) {
             self.roles.took_at = self.now();
+            self.link.promoted();
             self.set_mode(EffectiveMode::Primary, reason);
         }
     }

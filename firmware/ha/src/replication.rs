@@ -64,9 +64,16 @@ impl Link {
         self.outdate = true;
     }
 
-    /// Replication refuses to connect diverged copies.
+    /// Replication refuses to connect diverged copies. Whatever was passed on before, it may have been another divergence: asking
+    /// again costs little, discarding what was not passed costs mail.
     pub(crate) fn split(&mut self) {
         self.split = true;
+        self.passed = false;
+    }
+
+    /// This unit writes from now on: what it accepts is not what it passed on before.
+    pub(crate) fn promoted(&mut self) {
+        (self.passing, self.passed, self.pass_at) = (false, false, Instant::default());
     }
 
     /// The copies are one again, or being made so.

@@ -1,7 +1,8 @@
 //! Turns the notes of the decisions into the words of the event log: a stable event name and one line with the
 //! evidence. Decides nothing. `spec/ha.md` sections 5 and 10.
 
-use twinpost_ha::{Check, Command, Evidence, Failure, FenceAnswer, Note, Reason, Stay, Step, Verdict};
+use crate::checks;
+use twinpost_ha::{Command, Evidence, Failure, FenceAnswer, Note, Reason, Stay, Step, Verdict};
 use twinpost_types::LinkId;
 
 /// The event's stable name and its line.
@@ -33,11 +34,12 @@ pub fn note(note: &Note) -> (&'static str, String) {
         Note::SteppingDown(failure) => ("stepping-down", format!("this unit gives up the role: {}", failure_words(*failure))),
         Note::AskingToStepDown(check) => (
             "asking-to-step-down",
-            format!("{} fails on the PRIMARY, seen from here: the PRIMARY is asked to step down", check_words(*check)),
+            format!("{} fails on the PRIMARY, seen from here: the PRIMARY is asked to step down", checks::name(*check)),
         ),
         Note::FailureKept(check) => (
             "failure-kept",
-            format!("critical: {} fails, and the peer cannot take over; this unit stays PRIMARY", check_words(*check)),
+            format!("critical: {} fails, and the role cannot be given away; this unit stays PRIMARY. Mend it, and see in get system ha status \
+                 why the peer cannot take over; after too many role changes: diagnose system ha restart", checks::name(*check)),
         ),
         Note::HeartbeatLostPeerServes => (
             "heartbeat-lost",
@@ -145,7 +147,9 @@ pub fn stay(why: Stay) -> &'static str {
             "both units hold mail that the other one lacks; nothing is discarded, the other one passes its mail on first"
         }
         Stay::HandingOver => "passing the mail that only this unit holds to the PRIMARY",
-        Stay::CheckFails => "an own check fails; see the checks and alarms in get system ha status",
+        Stay::CheckFails => {
+            "a check of this unit fails, or failed less than 30 s ago, here or seen from the peer; see the checks and alarms in get system ha status"
+        }
         Stay::HoldOff => "the peer reboots as planned; waiting for it for at most 300 s",
         Stay::StoppedByFailure => {
             "stopped by on-failure after an own failure; diagnose system ha restart rejoins"
@@ -204,23 +208,9 @@ pub fn step_words(step: Step) -> String {
     }
 }
 
-/// A check as every view names it.
-#[must_use]
-pub fn check_words(check: Check) -> &'static str {
-    match check {
-        Check::LocalPorts => "local-ports",
-        Check::LocalDrives => "local-hd",
-        Check::LocalMail => "local-mail",
-        Check::RemoteSmtp => "remote-smtp",
-        Check::RemoteImap => "remote-imap",
-        Check::RemotePop => "remote-pop",
-        Check::RemoteHttp => "remote-http",
-    }
-}
-
 fn failure_words(failure: Failure) -> String {
     match failure {
-        Failure::Check(check) => format!("its check {} fails", check_words(check)),
+        Failure::Check(check) => format!("its check {} fails", checks::name(check)),
         Failure::AskedByPeer => "a service of it fails its check, seen from the peer".to_string(),
     }
 }
