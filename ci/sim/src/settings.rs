@@ -32,7 +32,7 @@ pub struct SettingError {
 const VARIABLES: &str = "hb-lost-threshold 0.15-3600, hb-interval 10-1000, fast-detect enable|disable, on-failure off|restore-role|\
 become-secondary, reboot-action switchover|hold-off, max-role-changes 1-20, hard-drives-check enable|disable, \
 remote-services-as-heartbeat enable|disable, network-intf-check enable|disable, local-service PORTS|HD <interval> <retries>, \
-remote-service smtp|pop|imap|http <ip> <port> <interval> <wait> <retries>";
+remote-service smtp|pop|imap|http|https <ip> <port> <interval> <wait> <retries>";
 /// The own mail service is told to have failed this long after it began to, a restart included.
 const MAIL_LIMIT: Duration = Duration::from_secs(20);
 /// A check that the short form enables: 10 s, 3 retries.
@@ -164,7 +164,7 @@ fn remote_service(value: &str) -> Option<(Check, Option<Duration>)> {
         "smtp" => Check::RemoteSmtp,
         "imap" => Check::RemoteImap,
         "pop" => Check::RemotePop,
-        "http" => Check::RemoteHttp,
+        "http" | "https" => Check::RemoteHttp,
         _ => return None,
     };
     Some((check, limit(interval, retries)?))

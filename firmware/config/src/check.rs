@@ -189,7 +189,8 @@ fn link_pair(index: usize, first: &Heartbeat, second: &Heartbeat) -> Result<(), 
     Ok(())
 }
 
-/// TCP port of HTTPS (RFC 9110).
+/// TCP ports of HTTP and HTTPS (RFC 9110).
+const HTTP: u16 = 80;
 const HTTPS: u16 = 443;
 
 /// A check needs somebody to ask, and a heartbeat by services needs a check.
@@ -200,10 +201,18 @@ fn services(config: &Config) -> Result<(), Conflict> {
             let why = format!("{} is enabled but has no address", kind.name());
             return Err(Conflict::new("ip", kind.name(), why, "the address where the service answers"));
         }
-        if kind == RemoteKind::Http && service.port == HTTPS {
-            let why = "HTTPS is not checked in this release".into();
-            return Err(Conflict::new("port", kind.name(), why, "a port that answers HTTP without TLS"));
-        }
+        // Each would fail for ever and take the peer its role.
+        let (own, allowed) = match (kind, service.port, service.tls) {
+            (RemoteKind::Http, HTTPS, false) => {
+                ("https", "protocol https (short form: https), or another port")
+            }
+            (RemoteKind::Http, HTTP, true) => {
+                ("http", "protocol http (short form: http), or another port such as 443")
+            }
+            _ => continue,
+        };
+        let why = format!("port {} answers {own}", service.port);
+        return Err(Conflict::new("port", kind.name(), why, allowed));
     }
     if services.as_heartbeat && services.enabled().next().is_none() {
         let why = "no remote service is enabled that could answer".into();

@@ -9,9 +9,13 @@ use crate::variable::{Bad, Fields, Shown, Values, Variable, block, number, table
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-/// A remote service's names: in `config service`, and in the short form.
+/// A remote service's names: in `config service`, and in the short form, where [`HTTPS`] is another one for the last.
 const REMOTE_NAMES: [(&str, &str); 4] =
     [("remote-smtp", "smtp"), ("remote-imap", "imap"), ("remote-pop", "pop"), ("remote-http", "http")];
+/// Short form of `remote-http` with `protocol https`.
+const HTTPS: &str = "https";
+/// Values of `protocol`: whether TLS is spoken.
+const PROTOCOLS: [(&str, bool); 2] = [("http", false), (HTTPS, true)];
 /// Ports of the protocols (RFC 5321, 3501, 1939, 9110).
 const REMOTE_PORTS: [u16; 4] = [25, 143, 110, 80];
 /// A local check's names, the same way.
@@ -32,7 +36,7 @@ pub enum RemoteKind {
     Imap,
     /// POP3.
     Pop,
-    /// HTTP.
+    /// HTTP, or HTTPS if so set.
     Http,
 }
 
@@ -79,6 +83,8 @@ pub struct RemoteService {
     pub ip: Ipv4Addr,
     /// Its TCP port.
     pub port: u16,
+    /// Spoken inside of TLS; only [`RemoteKind::Http`] can be.
+    pub tls: bool,
     /// Failures in a row, 1–100.
     pub retries: u8,
     /// It runs.
@@ -135,6 +141,7 @@ impl Default for Services {
                 timeout_s: TIMEOUT_DEFAULT_S,
                 ip: Ipv4Addr::UNSPECIFIED,
                 port,
+                tls: false,
                 retries: RETRIES_DEFAULT,
                 enabled: false,
             }),
@@ -149,10 +156,25 @@ impl Default for Services {
     }
 }
 
-const REMOTE: Fields<RemoteService> = Fields { variables: REMOTE_VARIABLES, later: &[] };
+const REMOTE: Fields<RemoteService> = Fields { variables: &REMOTE_VARIABLES, later: &[] };
+const WEB: Fields<RemoteService> = Fields { variables: WEB_VARIABLES, later: &[] };
 const LOCAL: Fields<LocalService> = Fields { variables: LOCAL_VARIABLES, later: &[] };
 
-const REMOTE_VARIABLES: &[Variable<RemoteService>] = &[
+/// `remote-http` has one variable more.
+const WEB_VARIABLES: &[Variable<RemoteService>] = &{
+    let [interval, timeout, ip, port, retries, status] = REMOTE_VARIABLES;
+    [interval, timeout, ip, port, PROTOCOL, retries, status]
+};
+
+const PROTOCOL: Variable<RemoteService> = Variable {
+    name: "protocol",
+    allowed: "http, https",
+    set: |service, values| values.choice(&PROTOCOLS).map(|value| service.tls = value),
+    reset: |service, default| service.tls = default.tls,
+    show: |service| Shown::Set(if service.tls { HTTPS } else { "http" }.to_string()),
+};
+
+const REMOTE_VARIABLES: [Variable<RemoteService>; 6] = [
     Variable {
         name: "check-interval",
         allowed: "1 to 3600 seconds",
@@ -236,7 +258,7 @@ pub(crate) fn read(ha: &mut Ha, cursor: &mut Cursor<'_>, open: &Line) -> Result<
         match (remote, name) {
             (Some(at), _) => {
                 let (target, default) = (&mut services.remote[at], &default.remote[at]);
-                block(cursor, line, &REMOTE, target, default, &mut |_, _, _| Ok(false))
+                block(cursor, line, fields(at), target, default, &mut |_, _, _| Ok(false))
             }
             (None, "local-ports") => {
                 block(cursor, line, &LOCAL, &mut services.ports, &default.ports, &mut { none })
@@ -258,7 +280,7 @@ pub(crate) fn print(services: &Services, printer: &mut Printer) {
     printer.block("config service", "end", false, |printer| {
         for (at, (name, _)) in REMOTE_NAMES.iter().enumerate() {
             let (service, default) = (&services.remote[at], &default.remote[at]);
-            printer.entry(name, full, |printer| printer.fields(&REMOTE, service, default));
+            printer.entry(name, full, |printer| printer.fields(fields(at), service, default));
         }
         let local = [(&services.ports, &default.ports), (&services.drives, &default.drives)];
         for ((name, _), (service, default)) in LOCAL_NAMES.iter().zip(local) {
@@ -267,11 +289,16 @@ pub(crate) fn print(services: &Services, printer: &mut Printer) {
     });
 }
 
+/// The variables of a remote service, by its index.
+fn fields(at: usize) -> &'static Fields<RemoteService> {
+    if at == RemoteKind::Http as usize { &WEB } else { &REMOTE }
+}
+
 /// What `local-service` takes.
 pub(crate) const LOCAL_ALLOWED: &str = "{PORTS|HD} <interval 1 to 3600 seconds> <retries 1 to 100>";
 /// What `remote-service` takes.
-pub(crate) const REMOTE_ALLOWED: &str = "{smtp|pop|imap|http} <ip> <port> <interval 1 to 3600 seconds> <wait 1 to 300 seconds> \
-    <retries 1 to 100>, {smtp|pop|imap|http} 0";
+pub(crate) const REMOTE_ALLOWED: &str = "{smtp|pop|imap|http|https} <ip> <port> <interval 1 to 3600 seconds> \
+    <wait 1 to 300 seconds> <retries 1 to 100>, {smtp|pop|imap|http|https} 0";
 
 /// `set local-service {PORTS|HD} <interval> <retries>`.
 pub(crate) fn local_short(ha: &mut Ha, values: &Values<'_>) -> Result<(), Bad> {
@@ -285,10 +312,12 @@ pub(crate) fn local_short(ha: &mut Ha, values: &Values<'_>) -> Result<(), Bad> {
     Ok(())
 }
 
-/// `set remote-service {smtp|pop|imap|http} <ip> <port> <interval> <wait> <retries>`; `0` alone disables.
+/// `set remote-service {smtp|pop|imap|http|https} <ip> <port> <interval> <wait> <retries>`; `0` alone disables.
 pub(crate) fn remote_short(ha: &mut Ha, values: &Values<'_>) -> Result<(), Bad> {
     let [name, rest @ ..] = values.words else { return Err(Bad::Refused) };
-    let at = REMOTE_NAMES.iter().position(|(_, short)| *short == name.text).ok_or(Bad::Refused)?;
+    let tls = name.text == HTTPS;
+    let known = if tls { "http" } else { name.text.as_str() };
+    let at = REMOTE_NAMES.iter().position(|(_, short)| *short == known).ok_or(Bad::Refused)?;
     let service = &mut ha.services.remote[at];
     match rest {
         [zero] if zero.text == "0" => service.enabled = false,
@@ -298,6 +327,7 @@ pub(crate) fn remote_short(ha: &mut Ha, values: &Values<'_>) -> Result<(), Bad> 
                 timeout_s: number(&wait.text, 1..=300)?,
                 ip: Values { words: &rest[..1], ports: values.ports }.address()?,
                 port: number(&port.text, 1..=u16::MAX)?,
+                tls,
                 retries: number(&retries.text, 1..=100)?,
                 enabled: true,
             }

@@ -224,11 +224,32 @@ fn short_and_long_forms_of_a_check_mean_the_same() {
 }
 
 #[test]
+fn only_the_web_service_is_asked_over_tls() {
+    let short = line("remote-service https 192.0.2.10 443 120 30 3").unwrap();
+    let long = "ip 192.0.2.10, port 443, protocol https, status enable";
+    assert_eq!(short, block("remote-http", long).unwrap());
+    assert!(short.ha().services.enabled().all(|(kind, service)| kind == RemoteKind::Http && service.tls));
+    let plain = apply(&short, "set system ha remote-service http 192.0.2.10 8080 120 30 3").unwrap();
+    assert!(!plain.ha().services.remote[3].tls, "the short form sets all");
+    let off = apply(&short, "set system ha remote-service https 0").unwrap();
+    assert_eq!(off.ha().services.enabled().count(), 0);
+    let error = block("remote-http", "protocol tls").unwrap_err().to_string();
+    assert!(error.contains("allowed: http, https"), "{error}");
+    let error = block("remote-http", "ip 192.0.2.10, status enable, protocol https").unwrap_err().to_string();
+    assert!(error.contains("port 80 answers http; allowed: protocol http"), "{error}");
+    let error = block("remote-imap", "protocol https").unwrap_err().to_string();
+    assert!(error.contains("unknown variable \"protocol\""), "{error}");
+    for never in ["https 192.0.2.10 80 120 30 3", "smtps 192.0.2.10 465 120 30 3"] {
+        assert!(line(&format!("remote-service {never}")).is_err(), "{never}");
+    }
+}
+
+#[test]
 fn services_are_a_heartbeat_only_where_one_is_asked() {
     let error = line("remote-services-as-heartbeat enable").unwrap_err().to_string();
     assert!(error.contains("no remote service is enabled"), "{error}");
     let error = line("remote-service http 192.0.2.10 443 120 30 3").unwrap_err().to_string();
-    assert!(error.contains("HTTPS is not checked"), "{error}");
+    assert!(error.contains("port 443 answers https; allowed: protocol https"), "{error}");
     let error = block("remote-smtp", "status enable").unwrap_err().to_string();
     assert!(error.contains("remote-smtp is enabled but has no address"), "{error}");
     let both = "config system ha\nset remote-services-as-heartbeat enable\n\

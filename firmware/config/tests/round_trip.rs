@@ -37,9 +37,9 @@ fn ha_line() -> impl Strategy<Value = String> {
         "(enable|disable)".prop_map(|v| format!("set allow-default-password {v}")),
         (1_u32..=20).prop_map(|v| format!("set max-role-changes {v}")),
         Just("set reboot-action switchover".into()),
-        ("(smtp|pop|imap|http)", 1_u16.., 1_u32..=3600, 1_u32..=300, 1_u32..=100)
+        ("(smtp|pop|imap|http|https)", 1_u16.., 1_u32..=3600, 1_u32..=300, 1_u32..=100)
             .prop_map(|(name, port, i, w, r)| format!("set remote-service {name} 192.0.2.9 {port} {i} {w} {r}")),
-        "(smtp|pop|imap|http)".prop_map(|name| format!("set remote-service {name} 0")),
+        "(smtp|pop|imap|http|https)".prop_map(|name| format!("set remote-service {name} 0")),
         ("(PORTS|HD)", 1_u32..=3600, 1_u32..=100).prop_map(|(n, i, r)| format!("set local-service {n} {i} {r}")),
         "(hard-drives-check|network-intf-check) (enable|disable)".prop_map(|v| format!("set {v}")),
         ("(local-ports|local-hd)", 1_u32..=3600, "(enable|disable)").prop_map(|(n, i, s)| {
@@ -97,7 +97,7 @@ proptest! {
             // Double names, intervals that do not fit the threshold and a bridge over a heartbeat port are generated now and then; nothing
             // else may fail.
             let text = error.to_string();
-            let known = ["hb-interval", "HTTPS", "\"next\"", "port2 is a heartbeat port"];
+            let known = ["hb-interval", "answers http", "\"next\"", "port2 is a heartbeat port"];
             prop_assert!(known.iter().any(|known| text.contains(known)), "{text}\n{script}");
         }
     }

@@ -6,6 +6,7 @@ mod drives;
 mod mail;
 mod ports;
 mod remote;
+mod tls;
 
 use crate::heartbeat::Input;
 use crate::main_unit::Unit;

@@ -120,7 +120,7 @@ impl OwnMail {
     /// Whether something is wrong, and what was found.
     async fn look(&mut self, unit: &Unit) -> (bool, String) {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, SMTP));
-        let talk = remote::talk(address, Protocol::SmtpOwn, self.subject.clone(), STEP_LIMIT);
+        let talk = remote::talk(address, None, Protocol::SmtpOwn, self.subject.clone(), STEP_LIMIT);
         let smtp = talk.await;
         if smtp.outcome == Outcome::Failed {
             return (true, smtp.words.to_string());

@@ -1,10 +1,13 @@
-//! One check of a service over TCP: connects, lets `twinpost_check` talk, gives up at the limit. Judges nothing itself.
+//! One check of a service over TCP, inside of TLS if it is so set: connects, lets `twinpost_check` talk, gives up at the limit. Judges
+//! nothing itself.
 
 use super::Ended;
+use super::tls::Tls;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout_at;
 use twinpost_check::{Dialogue, Input, Outcome, Protocol, Rules, Run, Subject, Verdict};
 use twinpost_config::{Config, RemoteKind};
 use twinpost_ha::Check;
@@ -17,6 +20,7 @@ const READ_BYTES: usize = 2048;
 pub(super) struct Remote {
     kind: RemoteKind,
     address: SocketAddr,
+    tls: Option<Tls>,
     rules: Rules,
     subject: Subject,
 }
@@ -33,6 +37,7 @@ pub(super) fn all(config: &Config) -> Vec<Remote> {
             Remote {
                 kind,
                 address: SocketAddr::V4(SocketAddrV4::new(service.ip, service.port)),
+                tls: service.tls.then(Tls::new),
                 rules: Rules {
                     interval: Duration::from_secs(service.interval_s.into()),
                     limit: Duration::from_secs(service.timeout_s.into()),
@@ -68,43 +73,55 @@ impl Remote {
             RemoteKind::Pop => Protocol::Pop3,
             RemoteKind::Http => Protocol::Http,
         };
-        let verdict = talk(self.address, protocol, self.subject.clone(), limit).await;
+        let verdict = talk(self.address, self.tls.as_ref(), protocol, self.subject.clone(), limit).await;
         let run = if verdict.outcome == Outcome::Passed { Run::Passed } else { Run::Failed };
-        Ended { run, words: format!("{}: {}", self.address, verdict.words) }
+        let how = if self.tls.is_some() { " over TLS" } else { "" };
+        Ended { run, words: format!("{}{how}: {}", self.address, verdict.words) }
     }
 }
 
 /// Talks with a service until the verdict or the limit.
 pub(super) async fn talk(
     address: SocketAddr,
+    tls: Option<&Tls>,
     protocol: Protocol,
     subject: Subject,
     limit: Duration,
 ) -> Verdict {
     let until = tokio::time::Instant::now() + limit;
-    let failed = |words: std::fmt::Arguments<'_>| Verdict::new(Outcome::Failed, words);
-    let mut stream = match tokio::time::timeout_at(until, TcpStream::connect(address)).await {
+    let failed = |what: &str, why: std::fmt::Arguments<'_>| {
+        Verdict::new(Outcome::Failed, format_args!("{}: no {what} {why}", protocol.name()))
+    };
+    let late = format!("within {} s", limit.as_secs_f32());
+    let mut stream = match timeout_at(until, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return failed(format_args!("{}: no connection ({error})", protocol.name())),
-        Err(_) => {
-            return failed(format_args!("{}: no connection within {} s", protocol.name(), limit.as_secs()));
-        }
+        Ok(Err(error)) => return failed("connection", format_args!("({error})")),
+        Err(_) => return failed("connection", format_args!("{late}")),
     };
     let mut talk = Dialogue::new(protocol, subject);
-    if tokio::time::timeout_at(until, converse(&mut stream, &mut talk)).await.is_err() {
+    let carried = match tls {
+        None => timeout_at(until, converse(&mut stream, &mut talk)).await,
+        Some(tls) => match timeout_at(until, tls.open(address.ip(), stream)).await {
+            Ok(Ok(mut stream)) => timeout_at(until, converse(&mut stream, &mut talk)).await,
+            Ok(Err(error)) => return failed("TLS handshake", format_args!("({error})")),
+            Err(_) => return failed("TLS handshake", format_args!("{late}")),
+        },
+    };
+    if carried.is_err() {
         talk.handle(Input::Late);
     }
     // A talk that ended without its own verdict was closed.
     talk.handle(Input::Closed);
-    talk.verdict().cloned().unwrap_or_else(|| failed(format_args!("{}: no verdict", protocol.name())))
+    talk.verdict().cloned().unwrap_or_else(|| failed("verdict", format_args!("at its end")))
 }
 
 /// Carries bytes until the verdict, or until the connection ends.
-async fn converse(stream: &mut TcpStream, talk: &mut Dialogue) {
+async fn converse(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), talk: &mut Dialogue) {
     let mut bytes = [0; READ_BYTES];
     while talk.verdict().is_none() {
         let send = talk.output();
-        if stream.write_all(&send).await.is_err() {
+        // TLS keeps what it is given until it is told to send.
+        if stream.write_all(&send).await.is_err() || stream.flush().await.is_err() {
             return;
         }
         match stream.read(&mut bytes).await {
@@ -142,7 +159,7 @@ mod tests {
     async fn check(answers: &'static [&'static str]) -> (Outcome, String) {
         let address = service(answers).await;
         let limit = Duration::from_millis(500);
-        let verdict = talk(address, Protocol::Smtp, Subject::new("a", ""), limit).await;
+        let verdict = talk(address, None, Protocol::Smtp, Subject::new("a", ""), limit).await;
         (verdict.outcome, verdict.words.to_string())
     }
 
@@ -169,6 +186,7 @@ mod tests {
             let remote = |kind, address| Remote {
                 kind,
                 address,
+                tls: None,
                 rules: Rules { interval: ASK, limit: ASK, retries: 1 },
                 subject: Subject::default(),
             };
@@ -189,7 +207,8 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             drop(listener);
-            let verdict = talk(address, Protocol::Http, Subject::default(), Duration::from_secs(5)).await;
+            let verdict =
+                talk(address, None, Protocol::Http, Subject::default(), Duration::from_secs(5)).await;
             assert!(verdict.words.contains("no connection (Connection refused"), "{}", verdict.words);
         });
     }
