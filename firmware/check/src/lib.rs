@@ -1,5 +1,5 @@
 //! Health checks as bounded state machines: talks with mail and web services ([`Dialogue`]), counting of failures in a row
-//! ([`Schedule`]), a queue that does not move ([`QueueWatch`]), file systems that became read-only ([`read_only_mount`]). Pure: bytes
+//! ([`Schedule`]), a queue that does not move ([`QueueWatch`]), neighbours that no longer answer ([`Reach`]), file systems that became read-only ([`read_only_mount`]). Pure: bytes
 //! and times come in, bytes and verdicts with words go out. Opens no connection and decides nothing about roles.
 //!
 //! Follows `spec/ha.md` sections 2 and 4, and "Health checks that mean something" of `spec/mail.md`.
@@ -22,6 +22,7 @@ mod line;
 mod mounts;
 mod protocol;
 mod queue;
+mod reach;
 mod schedule;
 
 pub use dialogue::{Dialogue, Input, LINES_A_REPLY_MAX, SEND_BYTES_MAX, Subject, TALK_BYTES_MAX, fuzz_bytes};
@@ -29,6 +30,7 @@ pub use line::LINE_BYTES_MAX;
 pub use mounts::read_only_mount;
 pub use protocol::Protocol;
 pub use queue::{QueueView, QueueWatch};
+pub use reach::{ASK_EVERY, Reach};
 pub use schedule::{Rules, Run, Schedule, State};
 
 /// Longest reason, bytes: one line of an event log.

@@ -5,8 +5,9 @@ use crate::cursor::Cursor;
 use crate::error::{Problem, ScriptError};
 use crate::model::{Config, Domain, Heartbeat, INTERVAL_FAST_MAX};
 use crate::service::RemoteKind;
-use crate::value::Host;
+use crate::value::{Host, Ipv6Net};
 use crate::virtual_ips;
+use std::net::IpAddr;
 use twinpost_types::{ConfiguredMode, LinkId};
 
 /// Heartbeats that must fit into one threshold: three missed intervals are silence (`spec/ha.md` section 5).
@@ -29,6 +30,7 @@ pub(crate) fn check(config: &Config) -> Result<(), Conflict> {
     relays(config)?;
     intervals(config)?;
     links(config)?;
+    neighbours(config)?;
     services(config)?;
     password(config)
 }
@@ -185,6 +187,52 @@ fn link_pair(index: usize, first: &Heartbeat, second: &Heartbeat) -> Result<(), 
     if first.ip.overlaps(second.ip) {
         let why = format!("{} overlaps {} of the other link", second.ip, first.ip);
         return Err(Conflict::new(IP[index], second.port.as_str(), why, "a subnet of its own for each link"));
+    }
+    Ok(())
+}
+
+/// A neighbour that local-ports asks is a third one, directly behind a port that the check watches.
+fn neighbours(config: &Config) -> Result<(), Conflict> {
+    for (port, neighbour) in config.neighbours() {
+        let at = |why: String, allowed: String| {
+            Err(Conflict::new("monitor-neighbour", port.as_str(), why, allowed))
+        };
+        if virtual_ips::heartbeat(config, port).is_some() {
+            let why = format!("behind {port}, a heartbeat port, is the peer only");
+            return at(why, "ports of the service and management networks".into());
+        }
+        if !config.monitored_ports().any(|watched| watched == port) {
+            let why = format!("{port} is not watched by local-ports");
+            return at(why, "port-monitor enable, or a virtual IP on the port".into());
+        }
+        let (own, behind, subnet) = match neighbour {
+            IpAddr::V4(ip) => {
+                let net = config.interface(port.as_str());
+                (
+                    config.interfaces().any(|(_, net)| net.address() == ip),
+                    net.is_some_and(|net| net.is_host(ip)),
+                    net.map(|net| format!("{}/{}", net.network(), net.prefix())),
+                )
+            }
+            IpAddr::V6(ip) => {
+                let net = config.interface6(port.as_str());
+                (
+                    config.interfaces6().any(|(_, net)| net.address() == ip),
+                    net.zip(Ipv6Net::new(ip, 128)).is_some_and(|(net, host)| net.overlaps(host)),
+                    net.map(|net| format!("{}/{}", net.network(), net.prefix())),
+                )
+            }
+        };
+        if own || config.vips().any(|vip| vip.address == neighbour) {
+            return at(format!("{neighbour} is this appliance itself"), "another host of the subnet".into());
+        }
+        if !behind {
+            let allowed = subnet.map_or_else(
+                || format!("an address of the same kind for {port} in config system interface first"),
+                |subnet| format!("another host of {subnet}"),
+            );
+            return at(format!("{neighbour} is not in the subnet of {port}"), allowed);
+        }
     }
     Ok(())
 }

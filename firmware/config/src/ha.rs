@@ -114,6 +114,13 @@ const VARIABLES: &[Variable<Ha>] = &[
         show: |_| Shown::Never,
     },
     Variable {
+        name: "monitor-neighbour",
+        allowed: ha_ports::NEIGHBOUR,
+        set: ha_ports::neighbour,
+        reset: |ha, _| ha_ports::no_neighbours(ha),
+        show: |_| Shown::Never,
+    },
+    Variable {
         name: "reboot-action",
         allowed: "switchover, hold-off",
         set: |ha, values| values.choice(REBOOT_ACTION).map(|action| ha.reboot_action = action),

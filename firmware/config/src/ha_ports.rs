@@ -1,5 +1,5 @@
-//! The HA settings seen per port: `config interface` / `edit <port>` inside `config system ha`, and the short form
-//! `failover <port> …`. Both write the same model as the `heartbeat-N-…` variables (`spec/ha.md` section 2).
+//! The HA settings seen per port: `config interface` / `edit <port>` inside `config system ha`, and the short forms
+//! `failover <port> …` and `monitor-neighbour <port> …`. All write the same model as the `heartbeat-N-…` variables (`spec/ha.md` section 2).
 
 use crate::cursor::{Cursor, Line};
 use crate::error::{Problem, ScriptError};
@@ -7,9 +7,9 @@ use crate::ha::name_of;
 use crate::later;
 use crate::model::{Config, Ha, HaPort, LinkSettings, PortAction};
 use crate::printer::Printer;
-use crate::value::PortName;
+use crate::value::{Ipv6Net, PortName};
 use crate::variable::{Bad, Fields, NO_IPV6, Shown, Values, Variable, block, table};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use twinpost_types::LINKS;
 
 /// One port's settings while its entry is read.
@@ -24,6 +24,10 @@ struct PortView {
 /// What `failover` takes.
 pub(crate) const FAILOVER: &str =
     "<port> {ignore | set <address/prefix> | add <address/prefix> | bridge}, port: one of {ports}";
+
+/// What the short form of `monitor-neighbour` takes.
+pub(crate) const NEIGHBOUR: &str =
+    "<port> <address of a host behind it>, <port> 0.0.0.0 for none, port: one of {ports}";
 
 /// Names of the actions; those behind the first two are the words of `failover`.
 const ACTIONS: &[(&str, PortAction)] = &[
@@ -89,6 +93,13 @@ const VARIABLES: &[Variable<PortView>] = &[
         reset: |view, _| view.port.monitor = false,
         show: |view| crate::ha::switch(view.port.monitor),
     },
+    Variable {
+        name: "monitor-neighbour",
+        allowed: "an IPv4 or IPv6 address of a host, such as the default gateway, or 0.0.0.0 for none",
+        set: |view, values| neighbour_of(values).map(|neighbour| view.port.neighbour = neighbour),
+        reset: |view, _| view.port.neighbour = None,
+        show: |view| Shown::Set(view.port.neighbour.map_or("0.0.0.0".into(), |ip| ip.to_string())),
+    },
 ];
 
 /// Reads the block behind `config interface`.
@@ -134,11 +145,12 @@ pub(crate) fn failover(ha: &mut Ha, values: &Values<'_>) -> Result<(), Bad> {
     let rest = part(2..values.words.len());
     let port = part(0..1).port()?;
     let action = part(1..2).choice(&ACTIONS[2..])?;
-    let monitor = ha.ports.get(&port).is_some_and(|port| port.monitor);
+    let (monitor, neighbour) =
+        ha.ports.get(&port).map_or((false, None), |port| (port.monitor, port.neighbour));
     if !action.carries() {
         let bare = rest.words.is_empty();
         return if bare {
-            put(ha, port, HaPort { action, monitor, ..HaPort::default() });
+            put(ha, port, HaPort { action, monitor, neighbour, ..HaPort::default() });
             Ok(())
         } else {
             Err(Bad::Refused)
@@ -146,13 +158,40 @@ pub(crate) fn failover(ha: &mut Ha, values: &Values<'_>) -> Result<(), Bad> {
     }
     // An address of the other kind that was set for the same action stays: a port may have both.
     let before = ha.ports.get(&port).filter(|before| before.action == action);
-    let mut set = HaPort { action, monitor, ..before.cloned().unwrap_or_default() };
+    let mut set = HaPort { action, monitor, neighbour, ..before.cloned().unwrap_or_default() };
     match rest.parsed() {
         Ok(net) => set.virtual_ip6 = Some(net),
         Err(_) => set.virtual_ip = Some(rest.network()?),
     }
     put(ha, port, set);
     Ok(())
+}
+
+/// `set monitor-neighbour <port> <address>`.
+pub(crate) fn neighbour(ha: &mut Ha, values: &Values<'_>) -> Result<(), Bad> {
+    let [_, address] = values.words else { return Err(Bad::Refused) };
+    let part = |words| Values { words, ports: values.ports };
+    let name = part(&values.words[..1]).port()?;
+    let neighbour = neighbour_of(&part(std::slice::from_ref(address)))?;
+    let port = ha.ports.get(&name).cloned().unwrap_or_default();
+    put(ha, name, HaPort { neighbour, ..port });
+    Ok(())
+}
+
+/// `unset monitor-neighbour`: nobody is asked on any port.
+pub(crate) fn no_neighbours(ha: &mut Ha) {
+    ha.ports.values_mut().for_each(|port| port.neighbour = None);
+    ha.ports.retain(|_, port| *port != HaPort::default());
+}
+
+fn neighbour_of(values: &Values<'_>) -> Result<Option<IpAddr>, Bad> {
+    match values.parsed()? {
+        IpAddr::V4(address) if address.is_unspecified() => Ok(None),
+        IpAddr::V4(_) => values.address().map(|address| Some(IpAddr::V4(address))),
+        IpAddr::V6(address) => {
+            Ipv6Net::new(address, 128).map(|net| Some(IpAddr::V6(net.address()))).ok_or(Bad::Refused)
+        }
+    }
 }
 
 fn view(ha: &Ha, name: &PortName) -> PortView {

@@ -127,6 +127,8 @@ pub struct HaPort {
     pub virtual_ip6: Option<Ipv6Net>,
     /// Watched by local-ports although it carries no virtual IP (`port-monitor`).
     pub monitor: bool,
+    /// Whom local-ports asks behind this port (`monitor-neighbour`).
+    pub neighbour: Option<IpAddr>,
 }
 
 impl HaPort {
@@ -300,6 +302,11 @@ impl Config {
     pub fn monitored_ports(&self) -> impl Iterator<Item = &PortName> {
         let watched = |set: &HaPort| set.action != PortAction::Ignore || set.monitor;
         self.ports.iter().filter(move |port| self.ha.ports.get(*port).is_some_and(watched))
+    }
+
+    /// Whom the local-ports check asks, in front-panel order.
+    pub fn neighbours(&self) -> impl Iterator<Item = (&PortName, IpAddr)> {
+        self.ports.iter().filter_map(|port| Some((port, self.ha.ports.get(port)?.neighbour?)))
     }
 
     /// Ports that join the bridge while PRIMARY.

@@ -115,7 +115,7 @@ fn used_once(config: &Config, vip: &Vip, others: &[Vip]) -> Result<(), Conflict>
 }
 
 /// The address of the heartbeat link on this port. With HA off only a link that was set counts.
-fn heartbeat(config: &Config, name: &PortName) -> Option<Ipv4Net> {
+pub(crate) fn heartbeat(config: &Config, name: &PortName) -> Option<Ipv4Net> {
     let on = |link: &LinkId| {
         config.ha.mode != ConfiguredMode::Off || config.ha.links[link.index()].interface.is_some()
     };

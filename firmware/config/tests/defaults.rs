@@ -271,6 +271,43 @@ fn ports_with_a_virtual_ip_or_a_monitor_are_watched() {
 }
 
 #[test]
+fn a_neighbour_is_asked_behind_a_watched_port_only() {
+    let base = parse(
+        "config system interface\nedit port1\nset ip 192.0.2.11/24\nset ip6 2001:db8::11/64\nnext\nedit port2\n\
+         set ip 198.51.100.11/24\nnext\nend\nset system ha failover port1 add 192.0.2.10/24",
+        &PORTS,
+    )
+    .unwrap();
+    let short = |value: &str| apply(&base, &format!("set system ha monitor-neighbour {value}"));
+    let long = "config system ha\nconfig interface\nedit port1\nset monitor-neighbour 192.0.2.1\nend\nend";
+    let config = apply(&base, long).unwrap();
+    assert_eq!(config, short("port1 192.0.2.1").unwrap());
+    assert_eq!(config.neighbours().count(), 1);
+    let kept = apply(&config, "set system ha failover port1 set 192.0.2.10/24").unwrap();
+    assert_eq!(kept.neighbours().count(), 1, "failover leaves it alone");
+    for none in ["set system ha monitor-neighbour port1 0.0.0.0", "unset system ha monitor-neighbour"] {
+        assert_eq!(apply(&config, none).unwrap(), base, "{none}");
+    }
+    assert!(short("port1 2001:db8::1").is_ok());
+    for (bad, why) in [
+        ("port2 198.51.100.1", "port2 is not watched by local-ports"),
+        ("port1 198.51.100.1", "not in the subnet of port1; allowed: another host of 192.0.2.0/24"),
+        ("port1 192.0.2.11", "this appliance itself"),
+        ("port1 192.0.2.10", "this appliance itself"),
+        ("port1 2001:db8:1::1", "another host of 2001:db8::/64"),
+        ("port1 224.0.0.1", "allowed: <port> <address"),
+        ("port1", "allowed: <port> <address"),
+    ] {
+        let error = short(bad).unwrap_err().to_string();
+        assert!(error.contains(why), "{bad}: {error}");
+    }
+    let both = "config system ha\nset heartbeat-1-interface port2\nset heartbeat-1-peer 198.51.100.12\n\
+                set monitor-neighbour port2 198.51.100.12\nend";
+    let error = apply(&base, both).unwrap_err().to_string();
+    assert!(error.contains("the peer only"), "{error}");
+}
+
+#[test]
 fn a_refused_script_changes_nothing_and_a_good_one_keeps_the_rest() {
     let base = parse("set system ha hb-base-port 3000\nset system global hostname mail-a", &PORTS).unwrap();
     assert!(apply(&base, "set system ha hb-base-port 4000\nset system ha hb-base-port 1").is_err());

@@ -49,6 +49,9 @@ fn ha_line() -> impl Strategy<Value = String> {
         ("(add|set)", 2_u8..=254).prop_map(|(action, v)| format!("set failover port1 {action} 192.0.2.{v}/24")),
         ("(add|set)", 2_u16..).prop_map(|(action, v)| format!("set failover port1 {action} 2001:db8::{v:x}/64")),
         "(ignore|bridge)".prop_map(|action| format!("set failover port2 {action}")),
+        (2_u8..=254).prop_map(|v| {
+            format!("set failover port1 add 192.0.2.{v}/24\nset monitor-neighbour port1 2001:db8::1:{v:x}")
+        }),
         (2_u8..=254).prop_map(|v| format!("set heartbeat-1-peer 10.0.0.{v}")),
         Just("set heartbeat-1-interface port3".into()),
         Just("set heartbeat-1-ip 10.0.0.1/24".into()),

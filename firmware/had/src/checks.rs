@@ -4,6 +4,7 @@
 
 mod drives;
 mod mail;
+mod neighbours;
 mod ports;
 mod remote;
 mod tls;
@@ -13,6 +14,7 @@ use crate::main_unit::Unit;
 use crate::shared::{View, now_us};
 use drives::Drives;
 use mail::OwnMail;
+use neighbours::Neighbours;
 use ports::Ports;
 use remote::Remote;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -70,13 +72,24 @@ struct Entry {
 pub struct Board {
     entries: Mutex<Vec<Entry>>,
     remotes: Vec<Remote>,
+    neighbours: Arc<Neighbours>,
 }
 
 impl Board {
     /// The checks of this configuration.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        Self { entries: Mutex::default(), remotes: remote::all(config) }
+        Self {
+            entries: Mutex::default(),
+            remotes: remote::all(config),
+            neighbours: Arc::new(Neighbours::new(config)),
+        }
+    }
+
+    /// All neighbours behind the own ports answer, if any is to be asked.
+    #[must_use]
+    pub fn reaches_neighbours(&self) -> bool {
+        self.neighbours.are_steady()
     }
 
     /// For status views, in the order of [`Check::ALL`].
@@ -110,6 +123,7 @@ pub fn start(unit: &Arc<Unit>) {
     let services = &unit.config.ha().services;
     let mut all: Vec<(Check, Rules, Work)> = Vec::new();
     if let Some(rules) = services.local_ports() {
+        tokio::spawn(neighbours::ask(Arc::clone(&unit.checks.neighbours)));
         all.push((Check::LocalPorts, ports::rules(rules), Work::Ports(Ports::new(&unit.config))));
     }
     if let Some(rules) = services.local_drives() {
@@ -186,7 +200,7 @@ async fn run(work: &mut Work, unit: &Unit, rules: Rules) -> Ended {
     let limit = rules.limit + GIVE_UP_AFTER;
     let run = async {
         match work {
-            Work::Ports(ports) => ports.run().await,
+            Work::Ports(ports) => ports.run(unit).await,
             Work::Drives(drives) => drives.run(&unit.volumes.borrow().clone()),
             Work::Mail(mail) => mail.run(unit).await,
             Work::Remote(remote) => remote.run(rules.limit).await,

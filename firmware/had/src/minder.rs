@@ -194,7 +194,8 @@ async fn check_mail(unit: &Unit, view: &View) -> Health {
     let storage =
         unit.volumes.borrow().iter().all(|volume| volume.local != twinpost_types::DiskState::Diskless);
     let third_party = view.ha.as_ref().is_some_and(|ha| ha.evidence.third_party);
-    Health { service_port: view.service_carrier, third_party, mail: !primary || health.smtp, storage }
+    let service_port = view.service_carrier && unit.checks.reaches_neighbours();
+    Health { service_port, third_party, mail: !primary || health.smtp, storage }
 }
 
 /// Shows the effective mode on the status LED; a board without one shows nothing.

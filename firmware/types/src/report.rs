@@ -57,7 +57,7 @@ pub enum Intent {
 /// Health summary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// The service port has carrier.
+    /// The service port has carrier, and the neighbours that are asked answer.
     pub service_port: bool,
     /// The default gateway or another third party on the service network answers.
     pub third_party: bool,
