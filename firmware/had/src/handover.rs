@@ -18,6 +18,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use twinpost_control::Service;
+use twinpost_mail::Mail;
 use twinpost_mail::handover::item::{Item, QueueFolder};
 use twinpost_mail::handover::manifest::{self, ManifestError, Promotion, Volume};
 use twinpost_mail::handover::message::Counts;
@@ -104,6 +105,7 @@ impl HandOver {
     pub fn new(
         unit: u64,
         control: Option<Arc<Control>>,
+        mail: &Arc<Mail>,
         volumes: watch::Receiver<[VolumeReport; VOLUMES]>,
         shared: Arc<Shared>,
     ) -> Arc<Self> {
@@ -112,7 +114,7 @@ impl HandOver {
             control: control.clone(),
             shared,
             volumes,
-            server: Arc::new(Server::new(Layout::default(), unit)),
+            server: Arc::new(Server::new(Layout::default(), unit, Box::new(Arc::clone(mail)))),
             promotion: Mutex::default(),
             listing: Mutex::default(),
             progress: Mutex::default(),
@@ -237,11 +239,13 @@ impl HandOver {
         *lock(&self.progress) = Arc::clone(&progress);
         let runtime = tokio::runtime::Handle::current();
         let shared = Arc::clone(&progress);
+        let [queue, _] = *self.volumes.borrow();
+        let whole = queue.local != DiskState::Inconsistent;
         let work = move || -> Result<Counts, HandOverError> {
             let _turn = turn;
             let copies = StaleCopies::open()?;
             let layout = Layout::at(&copies.root(VolumeId::Queue), &copies.root(VolumeId::Data));
-            Ok(runtime.block_on(pass::pass(&layout, &Wire(control), &shared))?)
+            Ok(runtime.block_on(pass::pass(&layout, whole, &Wire(control), &shared))?)
         };
         let mut pass = tokio::task::spawn_blocking(work);
         let ended = tokio::select! {
@@ -327,8 +331,15 @@ fn is_message(item: &Item) -> bool {
 
 fn words(counts: Counts) -> String {
     format!(
-        "{} of {} queue messages and {} of {} mailbox messages, {} bytes; the PRIMARY had the others",
-        counts.queue_passed, counts.queue_found, counts.mail_passed, counts.mail_found, counts.bytes
+        "{} of {} queue messages and {} of {} mailbox messages, {} bytes; the PRIMARY had the others. Of messages that both had, {} \
+         recipients of {} were marked as done at the PRIMARY",
+        counts.queue_passed,
+        counts.queue_found,
+        counts.mail_passed,
+        counts.mail_found,
+        counts.bytes,
+        counts.settled_recipients,
+        counts.settled_messages
     )
 }
 

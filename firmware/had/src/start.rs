@@ -108,7 +108,8 @@ async fn unit(
     let pulse = Arc::new(Pulse::new());
     let lease = LeaseKeeper::start(Arc::clone(&pulse)).map_err(StartError::Lease)?;
     let control = keys.as_ref().map(|keys| control::open(&config, keys, &shared));
-    let handover = HandOver::new(unit_id(&config).0, control.clone(), volumes.clone(), Arc::clone(&shared));
+    let handover =
+        HandOver::new(unit_id(&config).0, control.clone(), &mail, volumes.clone(), Arc::clone(&shared));
     let executor = Executor {
         drbd: drbd.clone(),
         mail,

@@ -2,6 +2,8 @@
 //! is done in [`Mail::prepare`] and [`Mail::warm`].
 
 use crate::drain;
+use crate::handover::settle::{Deliveries, Marked};
+use crate::handover::wake;
 use crate::init_client::{self, InitError};
 use crate::render::{self, DOVECOT_ETC, MAILBOXES, POSTFIX_ETC, SPOOL};
 use crate::settings::MailSettings;
@@ -11,7 +13,7 @@ use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -261,6 +263,18 @@ impl Mail {
             }
         }
         total
+    }
+}
+
+impl Deliveries for Arc<Mail> {
+    /// Blocks: call it from a thread of the runtime that may.
+    fn hold_back(&self, work: &mut dyn FnMut() -> std::io::Result<Marked>) -> std::io::Result<Marked> {
+        let ports = self.next_hop_ports.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let held = tokio::runtime::Handle::current().block_on(drain::Held::begin(&ports));
+        let done = work();
+        drop(held);
+        wake(Path::new(SPOOL));
+        done
     }
 }
 

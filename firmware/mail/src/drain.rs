@@ -1,4 +1,4 @@
-//! Lets deliveries that are under way end before Postfix is stopped in order. A delivery that is killed between the next hop's
+//! Lets deliveries that are under way end before Postfix is stopped in order, or its queue files are changed. A delivery that is killed between the next hop's
 //! `250` and its record in the queue file is made a second time by the other unit; one that may end is not. Postfix has no
 //! verb for it: the queue manager is frozen, so that it hands out nothing new, and the delivery agents' connections are waited
 //! for. Bounded: what does not end in time is SMTP's own window (`spec/ha.md` section 8).
@@ -19,9 +19,32 @@ const PROCESSES: &str = "/sys/fs/cgroup/postfix/cgroup.procs";
 /// `ESTABLISHED`, `SYN_SENT`, in /proc/net/tcp (`include/net/tcp_states.h`).
 const OPEN_STATES: [&str; 2] = ["01", "02"];
 
+/// Holds deliveries back until it is dropped; a new queue manager then reads the queue from its files.
+#[must_use]
+pub struct Held {
+    _private: (),
+}
+
+impl Held {
+    /// As [`deliveries_end`]; what has not ended in time goes on by itself.
+    pub async fn begin(ports: &[u16]) -> Self {
+        let held = Self { _private: () };
+        deliveries_end(ports).await;
+        held
+    }
+}
+
+impl Drop for Held {
+    /// Postfix stands a kill of any of its programs; master starts this one again when it is next called for.
+    fn drop(&mut self) {
+        signal_queue_manager(Signal::KILL);
+    }
+}
+
 /// Waits until no delivery to one of these ports, and no local one, is under way. True when that was reached in time.
 pub async fn deliveries_end(ports: &[u16]) -> bool {
-    freeze_queue_manager();
+    // It is killed afterwards, alone or with the whole service; nothing has to thaw it.
+    signal_queue_manager(Signal::STOP);
     let began = Instant::now();
     let mut quiet = 0;
     while began.elapsed() < LIMIT {
@@ -36,15 +59,14 @@ pub async fn deliveries_end(ports: &[u16]) -> bool {
     false
 }
 
-/// It is killed with the whole service right after; nothing has to thaw it.
-fn freeze_queue_manager() {
+fn signal_queue_manager(signal: Signal) {
     let pids = std::fs::read_to_string(PROCESSES).unwrap_or_default();
     for pid in pids.lines().filter_map(|line| line.parse::<i32>().ok()).filter_map(Pid::from_raw) {
         let name = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("comm"))
             .unwrap_or_default();
         if name.trim_end() == "qmgr" {
             // One that has just ended hands out nothing either.
-            let _ = kill_process(pid, Signal::STOP);
+            let _ = kill_process(pid, signal);
         }
     }
 }

@@ -3,8 +3,8 @@
 //! replication nor the control channel: it is given two mounted copies and a [`Channel`].
 //!
 //! ```text
-//! loser    scan (own copy) ─ own manifest ─▶ pass ─ offer, store, confirm ─▶ Channel ─┐
-//! primary  server ─ manifest, ledger ─▶ parts/ ─ durable ─▶ ledger ─ rename ─▶ queue, mailboxes
+//! loser    scan (own copy) ─ own manifest ─▶ pass ─ settle, offer, store, confirm ─▶ Channel ─┐
+//! primary  server ─ manifest, ledger ─▶ settle: marks in the queue; parts/ ─ durable ─▶ ledger ─ rename ─▶ queue, mailboxes
 //! ```
 //!
 //! A message goes to the primary's own queue under its own id, not through a second Postfix: long queue ids of two units never
@@ -21,7 +21,9 @@ mod place;
 pub mod queue_file;
 pub mod scan;
 pub mod server;
+pub mod settle;
 
+pub(crate) use place::wake;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 

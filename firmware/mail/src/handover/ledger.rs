@@ -21,6 +21,14 @@ struct Entry {
     sha256: String,
 }
 
+/// A line for people: recipients of a message that both units had, whom the other one had finished. The marks themselves are in the
+/// queue file, so nothing reads it back.
+#[derive(Serialize)]
+struct SettledLine<'a> {
+    settled: &'a str,
+    recipients: &'a [String],
+}
+
 /// The ledger, read and open for appending.
 #[derive(Debug)]
 pub struct Ledger {
@@ -96,10 +104,27 @@ impl Ledger {
             serde_json::to_writer(&mut text, &Entry { item: item.clone(), sha256 })?;
             text.push(b'\n');
         }
-        self.file.write_all(&text)?;
-        self.file.sync_data()?;
+        self.write(&text)?;
         self.entries.extend(items.iter().map(|(item, _)| (item.key(), item.clone())));
         Ok(())
+    }
+
+    /// Adds lines about settled messages, queue id and recipients, and makes them durable.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn note_settled(&mut self, messages: &[(String, Vec<String>)]) -> io::Result<()> {
+        let mut text = Vec::new();
+        for (settled, recipients) in messages {
+            serde_json::to_writer(&mut text, &SettledLine { settled, recipients })?;
+            text.push(b'\n');
+        }
+        if text.is_empty() { Ok(()) } else { self.write(&text) }
+    }
+
+    fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        self.file.write_all(text)?;
+        self.file.sync_data()
     }
 }
 
@@ -127,5 +152,10 @@ mod tests {
         let ledger = Ledger::open(root.path()).unwrap();
         assert!(ledger.has(&item("a1").key()) && ledger.has(&item("c3").key()));
         assert_eq!(ledger.items().count(), 2);
+        let mut ledger = Ledger::open(root.path()).unwrap();
+        ledger.note_settled(&[("d4".into(), vec!["a@b".into()])]).unwrap();
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(text.ends_with("{\"settled\":\"d4\",\"recipients\":[\"a@b\"]}\n"), "{text}");
+        assert_eq!(Ledger::open(root.path()).unwrap().items().count(), 2);
     }
 }

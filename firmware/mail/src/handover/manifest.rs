@@ -13,9 +13,9 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 /// First bytes of the file.
-const MAGIC: &[u8; 8] = b"TPMANIF1";
-/// Magic, epoch, unit, flags with the count.
-const HEADER_BYTES: usize = 32;
+const MAGIC: &[u8; 8] = b"TPMANIF2";
+/// Magic, epoch, unit, count, first epoch, then first epoch and unit of the copy that was taken over (epoch 0 = none).
+const HEADER_BYTES: usize = 56;
 /// One key and its mark.
 const ENTRY_BYTES: usize = 17;
 /// SHA-256 of all before it.
@@ -32,6 +32,10 @@ pub struct Manifest {
     pub epoch: u64,
     /// The unit that was promoted.
     pub unit: u64,
+    /// Epoch of this unit's first promotion since another one wrote to the copy: with the unit it names one unbroken history.
+    pub since: u64,
+    /// `since` and `unit` of the copy that this unit took over; `None` when there was none. What is common was on that copy.
+    pub parted: Option<(u64, u64)>,
     /// Every message that the unit had since the copies parted; true = known to be on both copies.
     keys: BTreeMap<Key, bool>,
 }
@@ -152,6 +156,11 @@ impl Manifest {
         let Promotion { epoch, unit, copies_equal, .. } = promotion;
         let from_other = before.as_ref().is_some_and(|old| old.unit != unit);
         let common = copies_equal || from_other;
+        let (since, parted) = match &before {
+            Some(old) if from_other => (epoch, Some((old.since, old.unit))),
+            Some(old) => (old.since, old.parted),
+            None => (epoch, None),
+        };
         let mut keys = match before {
             Some(old) if !common => old.keys,
             _ => BTreeMap::new(),
@@ -159,7 +168,7 @@ impl Manifest {
         for (key, old) in present {
             keys.entry(key).or_insert(common && old);
         }
-        (keys.len() <= KEYS_MAX).then_some(Self { epoch, unit, keys })
+        (keys.len() <= KEYS_MAX).then_some(Self { epoch, unit, since, parted, keys })
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -168,6 +177,10 @@ impl Manifest {
         bytes.extend_from_slice(&self.epoch.to_le_bytes());
         bytes.extend_from_slice(&self.unit.to_le_bytes());
         bytes.extend_from_slice(&u64::try_from(self.keys.len()).unwrap_or(u64::MAX).to_le_bytes());
+        let (parted_since, parted_unit) = self.parted.unwrap_or_default();
+        for number in [self.since, parted_since, parted_unit] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
         for (key, common) in &self.keys {
             bytes.extend_from_slice(key);
             bytes.push(u8::from(*common));
@@ -195,7 +208,8 @@ impl Manifest {
         };
         sound.then(|| {
             let keys = entries.iter().filter_map(entry).collect();
-            Some(Self { epoch: number(8)?, unit: number(16)?, keys })
+            let parted = Some((number(40)?, number(48)?)).filter(|(since, _)| *since != 0);
+            Some(Self { epoch: number(8)?, unit: number(16)?, since: number(32)?, parted, keys })
         })?
     }
 }
@@ -244,6 +258,7 @@ mod tests {
         assert!(manifest.had(&[b'a'; 16]), "delivered meanwhile, but perhaps still on the other copy");
         assert!(manifest.is_common(&[b'b'; 16]));
         assert!(manifest.had(&[b'c'; 16]) && !manifest.is_common(&[b'c'; 16]), "came while alone");
+        assert_eq!((manifest.since, manifest.parted), (5, None), "one history");
     }
 
     #[test]
@@ -251,6 +266,10 @@ mod tests {
         let other = Promotion { epoch: 7, unit: 2, copies_equal: false, ..FIRST };
         let manifest = at(other, b"c", Some(at(FIRST, b"ab", None)));
         assert!(manifest.is_common(&[b'c'; 16]) && !manifest.had(&[b'a'; 16]));
+        assert_eq!(manifest.parted, Some((5, 1)), "the copy that it took over");
+        assert_eq!(Manifest::decode(&manifest.encode()), Some(manifest.clone()));
+        let again = at(Promotion { epoch: 8, ..other }, b"c", Some(manifest));
+        assert_eq!(again.parted, Some((5, 1)), "the copies parted then, not now");
     }
 
     #[test]

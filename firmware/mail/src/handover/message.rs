@@ -5,7 +5,7 @@ use super::item::{Item, Key};
 use serde::{Deserialize, Serialize};
 
 /// Version of this language; another one is refused, so that neighbouring releases notice.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// Longest message, bytes: half of what the control channel carries.
 pub const MESSAGE_BYTES_MAX: usize = 512 * 1024;
 /// Most keys of one offer.
@@ -27,12 +27,37 @@ pub enum Request {
     },
     /// Which of these messages does the primary lack?
     Offer(Vec<Key>),
+    /// Which messages of its queue did the primary have when the copies parted? The next ones behind this key, in order.
+    Common {
+        /// `None` = from the first one.
+        after: Option<Key>,
+    },
+    /// Recipients of such messages that the loser finished: mark them as done.
+    Settle(Vec<Finished>),
     /// Parts of messages, in order. Nothing is confirmed by the answer.
     Store(Vec<Piece>),
     /// Make everything that was stored durable and take it over.
     Confirm,
     /// Nothing is left.
     Finish(Counts),
+}
+
+/// A message that both units had, and what the loser has done with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    /// Key of the message.
+    pub key: Key,
+    /// Who needs it no more.
+    pub recipients: Recipients,
+}
+
+/// Recipients of one message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Recipients {
+    /// Every one: the message has left the loser's queue.
+    All,
+    /// Offset of the record in the queue file, bytes, and address: both must be those of the primary's file.
+    Some(Vec<(u64, String)>),
 }
 
 /// A part of a file.
@@ -60,6 +85,20 @@ pub enum Response {
     },
     /// To `Offer`: one answer a key, in order.
     Wanted(Vec<bool>),
+    /// To `Common`: keys in order, none when there are no more.
+    Common {
+        /// True = the message was also on the copy that the primary took over, as far as the primary knows.
+        keys: Vec<(Key, bool)>,
+        /// That copy, as manifests name it ([`super::manifest::Manifest::parted`]).
+        parted: Option<(u64, u64)>,
+    },
+    /// To `Settle`: durable now.
+    Settled {
+        /// Messages of which at least one recipient was marked.
+        messages: u64,
+        /// Recipients marked.
+        recipients: u64,
+    },
     /// To `Store`.
     Stored,
     /// To `Confirm`: what is durable now, with the SHA-256 of each file as the primary has it.
@@ -85,6 +124,10 @@ pub struct Counts {
     pub mail_passed: u64,
     /// Bytes passed.
     pub bytes: u64,
+    /// Messages that both had and the loser finished for recipients for whom the primary had not.
+    pub settled_messages: u64,
+    /// These recipients, marked as done at the primary.
+    pub settled_recipients: u64,
 }
 
 /// Bytes that are not a message of this language.
@@ -119,6 +162,7 @@ impl Request {
                 Err(MessageError::Content("another version: bring both units to the same release"))
             }
             Self::Offer(keys) if keys.len() > OFFER_MAX => Err(MessageError::Content("too many keys")),
+            Self::Settle(all) if all.len() > OFFER_MAX => Err(MessageError::Content("too many messages")),
             Self::Store(pieces) if pieces.len() > PIECES_MAX => Err(MessageError::Content("too many pieces")),
             Self::Store(pieces) if pieces.iter().any(|piece| !piece.item.is_valid()) => {
                 Err(MessageError::Content("a name that is not allowed"))
@@ -162,6 +206,9 @@ impl Response {
             Self::Wanted(answers) if answers.len() > OFFER_MAX => {
                 return Err(MessageError::Content("too many answers"));
             }
+            Self::Common { keys, .. } if keys.len() > OFFER_MAX => {
+                return Err(MessageError::Content("too many keys"));
+            }
             Self::NotNow(sentence) | Self::Refused(sentence) => {
                 sentence.truncate(sentence.floor_char_boundary(SENTENCE_BYTES_MAX));
             }
@@ -202,6 +249,11 @@ mod tests {
         let requests = [
             Request::Begin { version: VERSION },
             Request::Offer(vec![[7; 16]; 3]),
+            Request::Common { after: Some([9; 16]) },
+            Request::Settle(vec![
+                Finished { key: [1; 16], recipients: Recipients::All },
+                Finished { key: [2; 16], recipients: Recipients::Some(vec![(7, "a@b".into())]) },
+            ]),
             Request::Store(vec![piece("4abc", 0, 5, b"hel"), piece("4abc", 3, 5, b"lo")]),
             Request::Confirm,
             Request::Finish(Counts { queue_found: 3, ..Counts::default() }),
@@ -222,13 +274,15 @@ mod tests {
             Request::Store(vec![piece("4abc", 1, 1, b"x")]),
             Request::Store(vec![piece("4abc", u64::MAX, 1, b"x")]),
             Request::Offer(vec![[0; 16]; OFFER_MAX + 1]),
+            Request::Settle(vec![Finished { key: [0; 16], recipients: Recipients::All }; OFFER_MAX + 1]),
         ];
         for request in bad {
             assert!(matches!(Request::decode(&request.encode().unwrap()), Err(MessageError::Content(_))));
         }
         let long = Request::Store(vec![piece("4abc", 0, 1 << 20, &vec![0; MESSAGE_BYTES_MAX])]);
         assert!(matches!(long.encode(), Err(MessageError::Long(_))));
-        assert_eq!(Request::decode(&[3, 0]), Err(MessageError::Format), "a rest");
+        let rest = [Request::Confirm.encode().unwrap(), vec![0]].concat();
+        assert_eq!(Request::decode(&rest), Err(MessageError::Format), "a rest");
     }
 
     proptest! {

@@ -10,6 +10,7 @@ use super::message::{
 };
 use super::queue_file::{self, Envelope};
 use super::scan::{self, Found};
+use super::settle::{self, Copy};
 use super::{Channel, ChannelError, Layout};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
@@ -84,11 +85,17 @@ impl Progress {
     }
 }
 
-/// Passes everything that the primary lacks.
+/// Passes everything that the primary lacks. What both have is settled first, since the primary may try it at any time; only a copy
+/// that is `whole` tells that something is not there, one in the middle of a resynchronisation does not.
 ///
 /// # Errors
 /// See [`PassError`].
-pub async fn pass<C: Channel>(copy: &Layout, channel: &C, progress: &Progress) -> Result<Counts, PassError> {
+pub async fn pass<C: Channel>(
+    copy: &Layout,
+    whole: bool,
+    channel: &C,
+    progress: &Progress,
+) -> Result<Counts, PassError> {
     progress.update(|counts| *counts = Counts::default());
     let mut sender =
         Sender { channel, progress, batch: Batch::default(), unconfirmed: HashMap::new(), bytes: 0 };
@@ -96,6 +103,9 @@ pub async fn pass<C: Channel>(copy: &Layout, channel: &C, progress: &Progress) -
         return Err(PassError::Answer("no readiness"));
     };
     let Some(own) = Own::read(copy, |writer| writer != unit)? else { return Ok(Counts::default()) };
+    if whole {
+        sender.settle(copy, &own).await?;
+    }
     let queue = scan::queue(copy)?.into_iter();
     let queue: Vec<Found> = queue.filter(|found| !own.common(Volume::Queue, &found.item)).collect();
     progress.update(|counts| counts.queue_found += number(queue.len()));
@@ -206,6 +216,33 @@ struct Sent {
 }
 
 impl<C: Channel> Sender<'_, C> {
+    /// Tells what this copy finished of the messages that both have.
+    async fn settle(&mut self, copy: &Layout, own: &Own) -> Result<(), PassError> {
+        let Some(manifest) = &own.queue else { return Ok(()) };
+        let Some(copy) = Copy::read(copy, manifest)? else { return Ok(()) };
+        let mut after = None;
+        loop {
+            let Response::Common { keys, parted } = self.call(&Request::Common { after }).await? else {
+                return Err(PassError::Answer("no list of what both have"));
+            };
+            let Some((last, _)) = keys.last().copied() else { return Ok(()) };
+            if after.is_some_and(|after| last <= after) {
+                return Err(PassError::Answer("a list that does not go on"));
+            }
+            after = Some(last);
+            for batch in settle::batches(copy.finished(&keys, parted)?, OFFER_MAX, BATCH_BYTES) {
+                let Response::Settled { messages, recipients } = self.call(&Request::Settle(batch)).await?
+                else {
+                    return Err(PassError::Answer("no word of what was settled"));
+                };
+                self.progress.update(|counts| {
+                    counts.settled_messages += messages;
+                    counts.settled_recipients += recipients;
+                });
+            }
+        }
+    }
+
     async fn offer(&mut self, copy: &Layout, all: &[Found]) -> Result<(), PassError> {
         for chunk in all.chunks(OFFER_MAX) {
             let keys = chunk.iter().map(|found| found.item.key()).collect();

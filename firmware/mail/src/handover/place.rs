@@ -68,8 +68,8 @@ pub fn place(layout: &Layout, item: &Item) -> io::Result<()> {
 
 /// Tells the queue manager that there is new mail (Postfix `qmgr(8)`, trigger `I`). Without it, or while no Postfix runs, the mail
 /// is found at the next look through the queue.
-pub fn wake(layout: &Layout) {
-    if let Ok(mut socket) = UnixStream::connect(layout.spool().join("public/qmgr")) {
+pub fn wake(spool: &Path) {
+    if let Ok(mut socket) = UnixStream::connect(spool.join("public/qmgr")) {
         let _ = socket.write_all(b"I");
     }
 }

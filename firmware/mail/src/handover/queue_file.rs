@@ -25,6 +25,8 @@ pub struct Recipient {
     pub address: String,
     /// Delivered or given up: nothing is left to do.
     pub done: bool,
+    /// Where its record begins in the file, bytes. The byte there is `R`, or `D` when it is done.
+    pub offset: u64,
 }
 
 /// Reads an envelope; `None` when the bytes are not a whole queue file.
@@ -34,13 +36,14 @@ pub fn envelope(bytes: &[u8]) -> Option<Envelope> {
     let (mut at, mut began) = (0, false);
     for _ in 0..RECORDS_MAX {
         let record = Record::at(bytes, at)?;
+        let offset = u64::try_from(at).ok()?;
         at = record.next;
         let text = || String::from_utf8_lossy(record.content).into_owned();
         match record.kind {
             b'T' => envelope.arrived = arrival(&text())?,
             b'S' => (envelope.sender, began) = (text(), true),
             kind @ (b'R' | b'D') if envelope.recipients.len() < RECIPIENTS_MAX => {
-                let recipient = Recipient { address: text(), done: kind == b'D' };
+                let recipient = Recipient { address: text(), done: kind == b'D', offset };
                 envelope.recipients.push(recipient);
             }
             b'R' | b'D' => return None,
@@ -104,6 +107,9 @@ mod tests {
         let partial = envelope(&vector("01-one-of-two-delivered")).unwrap();
         assert_eq!(partial.sender, "alice@sender.test");
         assert_eq!(done(&partial), [("good@example.test", true), ("later@example.test", false)]);
+        let bytes = vector("01-one-of-two-delivered");
+        let kinds = partial.recipients.iter().map(|one| bytes[usize::try_from(one.offset).unwrap()]);
+        assert_eq!(kinds.collect::<Vec<_>>(), *b"DR");
         let bounce = envelope(&vector("02-null-sender-with-dsn")).unwrap();
         assert_eq!((bounce.sender.as_str(), bounce.recipients.len()), ("", 1));
         assert!(bounce.arrived > 1_600_000_000);

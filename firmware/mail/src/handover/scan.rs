@@ -2,6 +2,7 @@
 
 use super::item::{Item, Key, QueueFolder};
 use super::{Layout, manifest};
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,10 @@ const QUEUES: [(&str, QueueFolder); 5] = [
     ("hold", QueueFolder::Hold),
     ("maildrop", QueueFolder::Maildrop),
 ];
+/// Queues whose messages a queue manager delivers.
+pub const DELIVERED: &[&str] = &["incoming", "active", "deferred", "hold"];
+/// Everywhere in a spool where a message may be that was not finished: also what Postfix could not read and put aside.
+pub const KEPT: &[&str] = &["incoming", "active", "deferred", "hold", "maildrop", "corrupt", "saved"];
 /// Logs that go with a message.
 const LOGS: [QueueFolder; 2] = [QueueFolder::Bounce, QueueFolder::Trace];
 /// Hashed queues have one level of folders by default; two are read.
@@ -111,6 +116,20 @@ pub fn queue_keys(layout: &Layout) -> io::Result<Vec<Key>> {
         })?;
     }
     Ok(keys)
+}
+
+/// Where each file of these queues is, by its key.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn places(layout: &Layout, queues: &[&str]) -> io::Result<HashMap<Key, PathBuf>> {
+    let mut places = HashMap::new();
+    for name in queues {
+        files_below(&layout.spool().join(name), QUEUE_DEPTH, &mut |path, id| {
+            places.insert(Item::Queue { folder: QueueFolder::Incoming, id }.key(), path);
+        })?;
+    }
+    Ok(places)
 }
 
 /// All Maildir folders.

@@ -7,19 +7,21 @@
 use super::item::{Item, Key};
 use super::ledger::Ledger;
 use super::manifest::{self, Manifest, Volume};
-use super::message::{Counts, Piece, Request, Response, UNCONFIRMED_MAX, VERSION};
+use super::message::{Counts, Finished, OFFER_MAX, Piece, Request, Response, UNCONFIRMED_MAX, VERSION};
+use super::settle::{self, Deliveries};
 use super::{Layout, place, scan};
 use sha2::{Digest as _, Sha256};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Takes hand-overs for as long as this unit is primary.
-#[derive(Debug)]
 pub struct Server {
     layout: Layout,
     unit: u64,
+    deliveries: Box<dyn Deliveries>,
     state: Mutex<State>,
 }
 
@@ -39,6 +41,8 @@ struct State {
 struct Pass {
     /// What this unit had: by its manifests, and live in the queue.
     had: [Manifest; 2],
+    /// Queue messages that it had and still has, and whether they were on the copy that it took over.
+    common: BTreeMap<Key, bool>,
     live: HashSet<Key>,
     ledger: Ledger,
     partial: Option<Partial>,
@@ -110,8 +114,8 @@ pub fn ledger(layout: &Layout) -> io::Result<Vec<Item>> {
 impl Server {
     /// For the volumes of `layout` on this unit; refuses everything until it is opened.
     #[must_use]
-    pub fn new(layout: Layout, unit: u64) -> Self {
-        Self { layout, unit, state: Mutex::default() }
+    pub fn new(layout: Layout, unit: u64, deliveries: Box<dyn Deliveries>) -> Self {
+        Self { layout, unit, deliveries, state: Mutex::default() }
     }
 
     /// The volumes are mounted and this unit is primary.
@@ -164,6 +168,8 @@ impl Server {
         match request {
             Request::Begin { .. } => Err(TakeError::Refused("another version")),
             Request::Offer(keys) => Ok(Response::Wanted(keys.iter().map(|key| pass.wants(key)).collect())),
+            Request::Common { after } => Ok(pass.common(after)),
+            Request::Settle(finished) => self.settle(pass, &finished),
             Request::Store(pieces) => {
                 pieces.into_iter().try_for_each(|piece| pass.store(&self.layout, piece))?;
                 Ok(Response::Stored)
@@ -181,6 +187,22 @@ impl Server {
         }
     }
 
+    /// Durable marks first, then the line for people; asked again it finds nothing left to mark.
+    fn settle(&self, pass: &mut Pass, finished: &[Finished]) -> Result<Response, TakeError> {
+        let had = finished.iter().filter(|one| pass.common.contains_key(&one.key));
+        let had: Vec<Finished> = had.cloned().collect();
+        // Deliveries are not disturbed for what a pass before, or this unit itself, has marked already.
+        let had = settle::unmarked(&self.layout, &had)?;
+        if had.is_empty() {
+            return Ok(Response::Settled { messages: 0, recipients: 0 });
+        }
+        let marked = self.deliveries.hold_back(&mut || settle::mark(&self.layout, &had))?;
+        pass.ledger.note_settled(&marked.messages)?;
+        let number = |count| u64::try_from(count).unwrap_or(u64::MAX);
+        let (messages, recipients) = (number(marked.messages.len()), number(marked.recipients()));
+        Ok(Response::Settled { messages, recipients })
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -195,13 +217,23 @@ impl Pass {
             Ok(_) => Err(TakeError::NotNow("the primary is still listing its messages")),
             Err(error) => Err(TakeError::Io(io::Error::other(error))),
         };
+        let had = [had(Volume::Queue)?, had(Volume::Data)?];
+        let queued = scan::places(layout, scan::DELIVERED)?.into_keys().filter(|key| had[0].had(key));
+        let common = queued.map(|key| (key, had[0].is_common(&key))).collect();
         Ok(Self {
-            had: [had(Volume::Queue)?, had(Volume::Data)?],
+            had,
+            common,
             live: scan::queue_keys(layout)?.into_iter().collect(),
             ledger: Ledger::open(&layout.queue)?,
             partial: None,
             whole: Vec::new(),
         })
+    }
+
+    fn common(&self, after: Option<Key>) -> Response {
+        let behind = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let keys = self.common.range(behind).take(OFFER_MAX).map(|(key, common)| (*key, *common));
+        Response::Common { keys: keys.collect(), parted: self.had[0].parted }
     }
 
     fn wants(&self, key: &Key) -> bool {
@@ -252,7 +284,7 @@ impl Pass {
         self.ledger.append(&whole)?;
         // From here an interruption is mended by `recover`. Logs precede their message.
         whole.iter().try_for_each(|(item, _)| place::place(layout, item))?;
-        place::wake(layout);
+        place::wake(&layout.spool());
         Ok(whole.into_iter().map(|(item, digest)| (item.key(), digest)).collect())
     }
 }

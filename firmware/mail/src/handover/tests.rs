@@ -4,10 +4,13 @@ use super::item::{Item, QueueFolder};
 use super::manifest::{self, Promotion, Volume};
 use super::pass::{self, PassError, Progress};
 use super::server::{self, Server};
+use super::settle::{Deliveries, Marked};
 use super::{Channel, ChannelError, Layout};
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const LOSER: u64 = 1;
@@ -35,6 +38,17 @@ impl Channel for Wire<'_> {
 
 fn wire(server: &Server) -> Wire<'_> {
     Wire { server, calls: AtomicUsize::new(0), breaks_at: usize::MAX, answered: false }
+}
+
+/// No Postfix runs here: counts how often it would be held back.
+#[derive(Clone, Default)]
+struct Held(Arc<AtomicUsize>);
+
+impl Deliveries for Held {
+    fn hold_back(&self, work: &mut dyn FnMut() -> io::Result<Marked>) -> io::Result<Marked> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        work()
+    }
 }
 
 struct Unit {
@@ -82,14 +96,18 @@ impl Unit {
     }
 
     fn server(&self, epoch: u64) -> Server {
-        let server = Server::new(self.layout.clone(), WINNER);
+        self.server_of(epoch, Held::default())
+    }
+
+    fn server_of(&self, epoch: u64, held: Held) -> Server {
+        let server = Server::new(self.layout.clone(), WINNER, Box::new(held));
         server.open(epoch);
         server
     }
 
     fn pass(&self, wire: &Wire) -> Result<super::message::Counts, PassError> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(pass::pass(&self.layout, wire, &Progress::default()))
+        runtime.block_on(pass::pass(&self.layout, true, wire, &Progress::default()))
     }
 }
 
@@ -284,4 +302,126 @@ fn many_small_messages_go_in_few_calls() {
     assert_eq!(loser.pass(&wire).unwrap().queue_passed, 5000);
     assert!(wire.calls.load(Ordering::Relaxed) < 40, "{:?}", wire.calls);
     assert_eq!(files(&winner.layout.spool()).len(), 5000);
+}
+
+/// A queue file as `cleanup` writes it, with short records: kind and content.
+fn queue_file(recipients: &[(char, &str)]) -> String {
+    let record = |kind: char, content: &str| {
+        let length = u8::try_from(content.len()).ok().filter(|length| *length < 128).unwrap();
+        format!("{kind}{}{content}", char::from(length))
+    };
+    let recipients: String = recipients.iter().map(|(kind, address)| record(*kind, address)).collect();
+    let begin = record('T', "1700000000 1") + &record('S', "sender@example.test");
+    begin + &recipients + &record('M', "") + &record('N', "Subject: x") + &record('X', "") + &record('E', "")
+}
+
+/// The first unit was PRIMARY when the second took over its copy with these messages; then both went on.
+fn parted(messages: &[(&str, &str)]) -> (Unit, Unit) {
+    let (loser, winner) = (Unit::new(), Unit::new());
+    loser.promote(LOSER, 5, true);
+    for unit in [&loser, &winner] {
+        for (path, text) in messages {
+            unit.queued(path, 0o700, text);
+        }
+    }
+    let manifest = |unit: &Unit, volume: &Path| unit.layout.queue.parent().unwrap().join(volume);
+    for volume in ["queue", "data"].map(Path::new) {
+        fs::create_dir_all(manifest(&winner, volume).join("handover")).unwrap();
+        let list = Path::new("handover/manifest");
+        fs::copy(manifest(&loser, volume).join(list), manifest(&winner, volume).join(list)).unwrap();
+    }
+    winner.promote(WINNER, 6, false);
+    (loser, winner)
+}
+
+#[test]
+fn what_the_loser_finished_of_common_messages_is_not_delivered_again() {
+    let open = queue_file(&[('R', "one@example.test"), ('R', "two@example.test")]);
+    let half = queue_file(&[('R', "one@example.test"), ('D', "two@example.test")]);
+    let all = queue_file(&[('D', "one@example.test"), ('D', "two@example.test")]);
+    let names =
+        ["deferred/A/Agone", "active/Apart", "hold/Asame", "incoming/Acorrupt", "deferred/A/Abounced"];
+    let (loser, winner) = parted(&names.map(|name| (name, open.as_str())));
+    fs::remove_file(loser.layout.spool().join("deferred/A/Agone")).unwrap();
+    loser.queued("active/Apart", 0o700, &half);
+    fs::create_dir(loser.layout.spool().join("corrupt")).unwrap();
+    let aside = |name: &str| loser.layout.spool().join(name);
+    fs::rename(aside("incoming/Acorrupt"), aside("corrupt/Acorrupt")).unwrap();
+    // Refused by the next hop: the sender would never hear of it from the loser.
+    loser.queued("deferred/A/Abounced", 0o700, &all);
+    let offset = open.find("R\u{10}two").unwrap();
+    let log =
+        format!("\n<two@example.test>: no\nrecipient=two@example.test\noffset={offset}\naction=failed\n");
+    loser.queued("bounce/Abounced", 0o600, &log);
+    // Came to the winner alone, and is none of the loser's business.
+    winner.queued("incoming/Bnew", 0o700, &open);
+
+    let held = Held::default();
+    let server = winner.server_of(6, held.clone());
+    let counts = loser.pass(&wire(&server)).unwrap();
+    assert_eq!((counts.settled_messages, counts.settled_recipients, counts.queue_passed), (3, 4, 0));
+    let now = |path: &str| fs::read_to_string(winner.layout.spool().join(path)).unwrap();
+    assert_eq!(now("deferred/A/Agone"), all);
+    assert_eq!(now("active/Apart"), half);
+    assert_eq!(
+        now("deferred/A/Abounced"),
+        queue_file(&[('D', "one@example.test"), ('R', "two@example.test")])
+    );
+    for untouched in ["hold/Asame", "incoming/Acorrupt", "incoming/Bnew"] {
+        assert_eq!(now(untouched), open, "{untouched}");
+    }
+    let ledger = fs::read_to_string(winner.layout.queue.join("handover/ledger")).unwrap();
+    assert!(ledger.contains("{\"settled\":\"Apart\",\"recipients\":[\"two@example.test\"]}"), "{ledger}");
+    assert_eq!(held.0.load(Ordering::Relaxed), 1);
+    // Again, as after an interruption: nothing is left to mark, and no delivery is held back for it.
+    let counts = loser.pass(&wire(&server)).unwrap();
+    assert_eq!((counts.settled_recipients, held.0.load(Ordering::Relaxed)), (0, 1));
+}
+
+#[test]
+fn a_settlement_that_is_interrupted_goes_on() {
+    let open = queue_file(&[('R', "one@example.test")]);
+    for answered in [false, true] {
+        for breaks_at in 0..3 {
+            let (loser, winner) = parted(&[("deferred/A/Agone", &open)]);
+            fs::remove_file(loser.layout.spool().join("deferred/A/Agone")).unwrap();
+            let server = winner.server(6);
+            assert!(loser.pass(&Wire { breaks_at, answered, ..wire(&server) }).is_err());
+            loser.pass(&wire(&server)).unwrap();
+            let now = fs::read_to_string(winner.layout.spool().join("deferred/A/Agone")).unwrap();
+            assert_eq!(now, queue_file(&[('D', "one@example.test")]), "broken at {breaks_at}, {answered}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_gone_proves_nothing_without_a_common_history() {
+    let open = queue_file(&[('R', "one@example.test")]);
+    let unsettled = |loser: &Unit, winner: &Unit, whole: bool, why: &str| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let server = winner.server(6);
+        let (wire, progress) = (wire(&server), Progress::default());
+        let counts = runtime.block_on(pass::pass(&loser.layout, whole, &wire, &progress)).unwrap();
+        assert_eq!(counts.settled_recipients, 0, "{why}");
+        let now = fs::read_to_string(winner.layout.spool().join("deferred/A/Agone")).unwrap();
+        assert_eq!(now, open, "{why}");
+    };
+    let gone = || {
+        let (loser, winner) = parted(&[("deferred/A/Agone", &open)]);
+        fs::remove_file(loser.layout.spool().join("deferred/A/Agone")).unwrap();
+        (loser, winner)
+    };
+    let (loser, winner) = gone();
+    unsettled(&loser, &winner, false, "in the middle of a resynchronisation");
+    let (loser, winner) = gone();
+    fs::remove_dir_all(loser.layout.queue.join("handover")).unwrap();
+    unsettled(&loser, &winner, true, "a new drive");
+    let (loser, winner) = gone();
+    fs::remove_dir_all(loser.layout.spool().join("deferred")).unwrap();
+    unsettled(&loser, &winner, true, "a damaged spool");
+    let (loser, winner) = gone();
+    fs::remove_dir_all(loser.layout.queue.join("handover")).unwrap();
+    fs::remove_dir_all(loser.layout.data.join("handover")).unwrap();
+    loser.promote(LOSER, 4, true);
+    unsettled(&loser, &winner, true, "another history");
 }
