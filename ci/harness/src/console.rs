@@ -84,6 +84,7 @@ impl Console {
             Reply::Status(status) => Ok(format!("{} is {}", status.host, status.effective)),
             Reply::Events { events } => Ok(format!("{} events", events.len())),
             Reply::Queue(leftovers) => Ok(leftovers.state),
+            Reply::Report(report) => Ok(format!("{} messages were queued", report.queued)),
             refused @ Reply::Refused { .. } => Err(unexpected(command, &refused)),
         }
     }
@@ -182,6 +183,7 @@ fn unexpected(command: &str, reply: &Reply) -> ConsoleError {
     let answer = match reply {
         Reply::Refused { message } | Reply::Accepted { message } => message.clone(),
         Reply::Queue(_) => "a list of leftovers".to_owned(),
+        Reply::Report(_) => "a report of mail".to_owned(),
         Reply::Status(_) => "a status".to_owned(),
         Reply::Events { .. } => "events".to_owned(),
     };

@@ -38,6 +38,8 @@ pub enum Request {
     Sync,
     /// What was left behind, handed over or is being handed over (`diagnose system ha queue list`).
     QueueList,
+    /// What became of the mail since this unit took the role (`diagnose system ha queue report`).
+    QueueReport,
     /// Pass leftovers to the primary now (`diagnose system ha queue adopt`).
     QueueAdopt,
     /// Give leftovers up (`diagnose system ha queue discard confirm`).
@@ -102,6 +104,8 @@ pub enum Reply {
     },
     /// Leftovers.
     Queue(Box<Leftovers>),
+    /// What became of the mail.
+    Report(Box<MailReport>),
     /// Accepted; the outcome is in the event log.
     Accepted {
         /// One sentence for the operator.
@@ -332,6 +336,56 @@ pub struct Leftovers {
 
 /// Most leftovers that are named.
 pub const LEFTOVERS_MAX: usize = 200;
+
+/// Reconciliation of mail since this unit took the role (`spec/ha.md` section 8): what was queued, handed over, delivered, at risk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailReport {
+    /// Epoch of the role.
+    pub epoch: u64,
+    /// Messages in the queue when the role was taken.
+    pub queued: u64,
+    /// Of these, still queued now; the others were delivered or returned to their senders.
+    pub still_queued: u64,
+    /// Of `queued`, those that were under way to their next hop when the other unit ended: their delivery may have succeeded without
+    /// a record, so that they may be delivered a second time.
+    pub at_risk: u64,
+    /// Of these, still queued now.
+    pub at_risk_queued: u64,
+    /// The first of them by name, at most [`AT_RISK_MAX`].
+    pub listed: Vec<AtRisk>,
+    /// Deliveries into mailboxes that were made but not recorded: recognised, and not repeated.
+    pub recognised: u64,
+    /// Messages of an interrupted hand-over that were completed with the takeover.
+    pub completed: u64,
+    /// Hand-overs that ended since.
+    pub hand_overs: u64,
+    /// Queue messages that were handed over by them.
+    pub handed_queue: u64,
+    /// Mailbox messages that were handed over.
+    pub handed_mail: u64,
+    /// Of all handed-over queue messages in the ledger, those still queued now.
+    pub handed_queued: u64,
+    /// Recipients of messages that both units held, marked as done because the other one had finished them.
+    pub settled: u64,
+}
+
+/// A message that may be delivered a second time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AtRisk {
+    /// Queue id, the same in the logs of both units.
+    pub id: String,
+    /// Sender; empty for a bounce, or when the file could not be read.
+    pub sender: String,
+    /// Recipients that were open, the first ones, shortened.
+    pub recipients: Vec<String>,
+    /// Recipients that were open.
+    pub open: u64,
+    /// Still queued now.
+    pub queued: bool,
+}
+
+/// Most messages at risk that are named.
+pub const AT_RISK_MAX: usize = 200;
 
 /// One supervised service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -79,6 +79,11 @@ const COMMANDS: &[(&str, &str, Make)] = &[
         "mail that only this unit's copy holds, and what was handed over",
         |_| Ok(Request::QueueList),
     ),
+    (
+        "diagnose system ha queue report",
+        "mail since the last takeover: queued, handed over, delivered, at risk",
+        |_| Ok(Request::QueueReport),
+    ),
     ("diagnose system ha queue adopt", "pass it to the PRIMARY now", |_| Ok(Request::QueueAdopt)),
     ("diagnose system ha queue discard [confirm]", "give it up: what the PRIMARY lacks is lost", |words| {
         match words {

@@ -2,7 +2,9 @@
 //! Pure; every line is bounded by what the supervisor sends, and control characters never reach the terminal.
 
 use std::fmt::Write;
-use twinpost_api::{CheckStatus, EventRecord, Leftovers, LinkStatus, PeerStatus, Reply, Status, Timeline};
+use twinpost_api::{
+    CheckStatus, EventRecord, Leftovers, LinkStatus, MailReport, PeerStatus, Reply, Status, Timeline,
+};
 use twinpost_types::{DiskState, Replication, VolumeId, VolumeReport};
 
 /// Width of the first column, characters.
@@ -16,6 +18,7 @@ pub fn reply(reply: &Reply) -> String {
         Reply::Events { events } if events.is_empty() => "no records".into(),
         Reply::Events { events } => events.iter().map(event).collect::<Vec<_>>().join("\n"),
         Reply::Queue(leftovers) => queue(leftovers),
+        Reply::Report(report) => mail_report(report),
         Reply::Accepted { message } => message.clone(),
         Reply::Refused { message } => format!("refused: {message}"),
     };
@@ -33,6 +36,44 @@ fn queue(leftovers: &Leftovers) -> String {
     lines.extend(leftovers.items.iter().cloned());
     if leftovers.found > named {
         lines.push(format!("and {} more", leftovers.found - named));
+    }
+    lines.join("\n")
+}
+
+/// What was queued, handed over, delivered, at risk; then each message at risk.
+fn mail_report(report: &MailReport) -> String {
+    let gone = |all: u64, left: u64| {
+        format!("{} delivered or returned, {left} still queued", all.saturating_sub(left))
+    };
+    let mut lines = vec![
+        format!("since this unit took the role in epoch {}:", report.epoch),
+        format!("queued then: {}; {}", report.queued, gone(report.queued, report.still_queued)),
+        format!(
+            "handed over by {} hand-overs: {} queue messages, of which {} are still queued, and {} mailbox messages; {} recipients \
+             that the other unit had finished were marked as done; {} messages of an interrupted hand-over completed",
+            report.hand_overs,
+            report.handed_queue,
+            report.handed_queued,
+            report.handed_mail,
+            report.settled,
+            report.completed
+        ),
+        format!("deliveries into mailboxes that were recognised and not repeated: {}", report.recognised),
+        format!(
+            "at risk of a second delivery, under way when the other unit ended: {}; {}",
+            report.at_risk,
+            gone(report.at_risk, report.at_risk_queued)
+        ),
+    ];
+    lines.extend(report.listed.iter().map(|one| {
+        let more = one.open.saturating_sub(u64::try_from(one.recipients.len()).unwrap_or(u64::MAX));
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let state = if one.queued { "still queued" } else { "delivered or returned" };
+        format!("  {} from <{}> to {}{more}: {state}", one.id, one.sender, one.recipients.join(", "))
+    }));
+    let named = u64::try_from(report.listed.len()).unwrap_or(u64::MAX);
+    if report.at_risk > named {
+        lines.push(format!("  and {} more", report.at_risk - named));
     }
     lines.join("\n")
 }

@@ -78,7 +78,7 @@ fn what_is_no_command_is_refused_with_what_is_allowed() {
         refusal("diagnose system ha explode"),
         "unknown command \"diagnose system ha explode\"; allowed: diagnose system ha failover; \
          diagnose system ha restore; diagnose system ha restart; diagnose system ha sync; \
-         diagnose system ha queue list; diagnose system ha queue adopt; \
+         diagnose system ha queue list; diagnose system ha queue report; diagnose system ha queue adopt; \
          diagnose system ha queue discard [confirm]; diagnose system ha cluster-status; diagnose system ha sync-status; diagnose system ha showcsum; \
          diagnose system ha showcsum all"
     );

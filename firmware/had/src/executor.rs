@@ -110,6 +110,7 @@ impl Executor {
                         settled.marked, settled.open
                     );
                     self.shared.event("mailbox-deliveries", &words);
+                    self.handover.recognised(settled.marked).await;
                 }
                 Ok(())
             }

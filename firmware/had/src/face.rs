@@ -74,6 +74,7 @@ async fn answer(unit: &Arc<Unit>, request: Request) -> Reply {
         Request::ForcePrimary => verb(unit, Command::ForcePrimary).await,
         Request::Sync => sync::now(unit).await,
         Request::QueueList => leftovers::list(unit).await,
+        Request::QueueReport => leftovers::report(unit).await,
         Request::QueueAdopt => leftovers::adopt(unit),
         Request::QueueDiscard { confirmed } => leftovers::discard(unit, confirmed),
         Request::Reboot => verb(unit, Command::Reboot).await,

@@ -17,13 +17,15 @@ use std::time::{Duration, SystemTime};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use twinpost_api::{AtRisk, MailReport};
 use twinpost_control::Service;
 use twinpost_mail::Mail;
 use twinpost_mail::handover::item::{Item, QueueFolder};
 use twinpost_mail::handover::manifest::{self, ManifestError, Promotion, Volume};
 use twinpost_mail::handover::message::Counts;
 use twinpost_mail::handover::pass::{self, Leftover, PassError, Progress};
-use twinpost_mail::handover::scan::{self, QueueCounts};
+use twinpost_mail::handover::report;
+use twinpost_mail::handover::scan;
 use twinpost_mail::handover::server::{self, Server};
 use twinpost_mail::handover::{Channel, ChannelError, Layout};
 use twinpost_storage::stale::{StaleCopies, StaleError};
@@ -38,6 +40,10 @@ const LIST_AFTER: Duration = Duration::from_secs(2);
 /// How often, and how many times, the primary looks whether handed-over mail has left its queue: for ten minutes.
 const FOLLOW_EVERY: Duration = Duration::from_secs(5);
 const FOLLOW_TIMES: u32 = 120;
+
+/// Messages at risk that one event names, and most events for them; the report has more of them.
+const AT_RISK_AN_EVENT: usize = 10;
+const AT_RISK_EVENTS_MAX: usize = 5;
 
 /// Both sides of the hand-over on this unit.
 pub struct HandOver {
@@ -167,31 +173,48 @@ impl HandOver {
             before_s,
         };
         let (queue, data) = (promotion(VolumeId::Queue), promotion(VolumeId::Data));
-        let work = move || -> Result<(u64, QueueCounts, bool), QueueError> {
+        let work = move || -> Result<Option<MailReport>, QueueError> {
             let layout = Layout::default();
             let placed = server::recover(&layout).map_err(QueueError::Recover)?;
-            let counts = scan::count(&layout).map_err(QueueError::Recover)?;
-            let noted = manifest::note(&layout, Volume::Queue, queue, &AtomicBool::new(false))?;
+            let first = manifest::note(&layout, Volume::Queue, queue, &AtomicBool::new(false))?;
             if queue.copies_equal && data.copies_equal {
                 // No other copy is left that could offer any of it again.
                 server::forget(&layout).map_err(QueueError::Recover)?;
             }
-            Ok((placed, counts, noted))
+            let begin = || report::begin(&layout, epoch.0, placed);
+            first.then(begin).transpose().map_err(QueueError::Recover)
         };
         let done = tokio::task::spawn_blocking(work).await;
-        let (placed, counts, first) =
-            done.map_err(|error| QueueError::Recover(io::Error::other(error)))??;
-        if first {
-            let text = format!(
-                "{} queued, {} of them under way to their next hop when the other unit ended, so that those may be delivered a \
-                 second time; {placed} completed from an interrupted hand-over",
-                counts.queued, counts.under_way
-            );
-            self.shared.event("mail-report", &text);
+        if let Some(report) = done.map_err(|error| QueueError::Recover(io::Error::other(error)))?? {
+            self.tell(&report);
         }
         self.server.open(epoch.0);
         self.list_mailboxes(data);
         Ok(())
+    }
+
+    /// What a takeover found: counts, and the messages at risk by name.
+    fn tell(&self, report: &MailReport) {
+        let text = format!(
+            "{} queued, {} of them under way to their next hop when the other unit ended, so that those may be delivered a second \
+             time; {} completed from an interrupted hand-over",
+            report.queued, report.at_risk, report.completed
+        );
+        self.shared.event("mail-report", &text);
+        for some in report.listed.chunks(AT_RISK_AN_EVENT).take(AT_RISK_EVENTS_MAX) {
+            let names: Vec<String> = some.iter().map(at_risk_words).collect();
+            self.shared.event("mail-at-risk", &names.join("; "));
+        }
+        if report.queued > 0 {
+            tokio::spawn(follow_queue(Arc::clone(&self.shared), report.epoch));
+        }
+    }
+
+    /// Deliveries into mailboxes were recognised when the mail service started.
+    pub async fn recognised(&self, count: u64) {
+        let work = move || report::add_recognised(&Layout::default(), count);
+        // The event tells them as well.
+        let _ = tokio::task::spawn_blocking(work).await;
     }
 
     fn list_mailboxes(&self, promotion: Promotion) {
@@ -323,6 +346,37 @@ fn left_in_queue(layout: &Layout) -> io::Result<(usize, usize)> {
     let taken = server::ledger(layout)?.into_iter().filter(is_message).map(|item| item.key());
     let taken: Vec<_> = taken.collect();
     Ok((taken.len(), taken.iter().filter(|key| live.contains(*key)).count()))
+}
+
+/// Tells what became of the messages that were queued at a takeover, when all are gone or after some time.
+async fn follow_queue(shared: Arc<Shared>, epoch: u64) {
+    for round in 1..=FOLLOW_TIMES {
+        tokio::time::sleep(FOLLOW_EVERY).await;
+        let read = tokio::task::spawn_blocking(|| report::now(&Layout::default())).await;
+        // Unmounted, or another takeover: its report follows.
+        let Ok(Ok(Some(report))) = read else { return };
+        if report.epoch != epoch {
+            return;
+        }
+        if report.still_queued == 0 || round == FOLLOW_TIMES {
+            let text = format!(
+                "of {} messages queued at the takeover {} were delivered or returned, {} are still queued; of {} at risk {} were \
+                 delivered or returned",
+                report.queued,
+                report.queued.saturating_sub(report.still_queued),
+                report.still_queued,
+                report.at_risk,
+                report.at_risk.saturating_sub(report.at_risk_queued)
+            );
+            shared.event("mail-report", &text);
+            return;
+        }
+    }
+}
+
+fn at_risk_words(one: &AtRisk) -> String {
+    let to = one.recipients.first().map_or("", String::as_str);
+    format!("{} from <{}> to <{to}>, {} open", one.id, one.sender, one.open)
 }
 
 fn is_message(item: &Item) -> bool {

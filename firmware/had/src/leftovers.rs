@@ -1,4 +1,4 @@
-//! The operator's view of mail that a copy holds alone: `diagnose system ha queue list|adopt|discard`. Answers only; the work is
+//! The operator's view of mail that a copy holds alone: `diagnose system ha queue list|report|adopt|discard`. Answers only; the work is
 //! done by `handover.rs`.
 
 use crate::main_unit::Unit;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 use twinpost_api::{LEFTOVERS_MAX, Leftovers, Reply};
 use twinpost_mail::handover::item::Item;
 use twinpost_mail::handover::pass::Leftover;
+use twinpost_mail::handover::{Layout, report};
 use twinpost_types::EffectiveMode;
 
 /// What there is.
@@ -34,6 +35,21 @@ pub async fn list(unit: &Unit) -> Reply {
         },
     }
     Reply::Queue(Box::new(answer))
+}
+
+/// What became of the mail since this unit took the role.
+pub async fn report(unit: &Unit) -> Reply {
+    let effective = unit.shared.view().ha.map_or(EffectiveMode::Off, |ha| ha.effective);
+    if effective != EffectiveMode::Primary {
+        let message = format!("this unit is {effective}: the PRIMARY has the report; nothing was changed");
+        return Reply::Refused { message };
+    }
+    let read = tokio::task::spawn_blocking(|| report::now(&Layout::default())).await;
+    match read.map_err(std::io::Error::other).and_then(|read| read) {
+        Ok(Some(report)) => Reply::Report(Box::new(report)),
+        Ok(None) => Reply::Refused { message: "no takeover was recorded on this queue".to_string() },
+        Err(error) => Reply::Refused { message: format!("the queue cannot be read: {error}") },
+    }
 }
 
 /// Passes now, whatever the decisions wait for.

@@ -19,6 +19,7 @@ pub mod message;
 pub mod pass;
 mod place;
 pub mod queue_file;
+pub mod report;
 pub mod scan;
 pub mod server;
 pub mod settle;

@@ -64,31 +64,6 @@ pub fn queue(layout: &Layout) -> io::Result<Vec<Found>> {
     Ok(found)
 }
 
-/// What the queue holds: messages in all, and those under way when their unit ended, which may be delivered a second time
-/// (`spec/ha.md` section 8).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct QueueCounts {
-    /// Messages.
-    pub queued: usize,
-    /// Of these, handed to a delivery agent.
-    pub under_way: usize,
-}
-
-/// Counts the queue. Before the mail service starts.
-///
-/// # Errors
-/// A folder that cannot be read.
-pub fn count(layout: &Layout) -> io::Result<QueueCounts> {
-    let mut counts = QueueCounts::default();
-    for (name, _) in QUEUES {
-        files_below(&layout.spool().join(name), QUEUE_DEPTH, &mut |_, _| {
-            counts.queued += 1;
-            counts.under_way += usize::from(name == "active");
-        })?;
-    }
-    Ok(counts)
-}
-
 /// The logs of a message, if it has any.
 #[must_use]
 pub fn logs(layout: &Layout, item: &Item) -> Vec<Found> {

@@ -9,7 +9,7 @@ use super::ledger::Ledger;
 use super::manifest::{self, Manifest, Volume};
 use super::message::{Counts, Finished, OFFER_MAX, Piece, Request, Response, UNCONFIRMED_MAX, VERSION};
 use super::settle::{self, Deliveries};
-use super::{Layout, place, scan};
+use super::{Layout, place, report, scan};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -182,6 +182,8 @@ impl Server {
             Request::Finish(counts) => {
                 state.pass = None;
                 state.finished = (state.finished.0 + 1, counts);
+                // Everything is confirmed; a report that cannot be written is no reason to do it again.
+                let _ = report::add_hand_over(&self.layout, counts);
                 Ok(Response::Finished)
             }
         }
