@@ -28,8 +28,7 @@ pub type Setting = (String, String);
 pub fn script(index: usize, settings: &[Setting]) -> String {
     let (name, mode) = if index == 0 { ("a", "primary") } else { ("b", "secondary") };
     let (own, peer) = if index == 0 { (1, 2) } else { (2, 1) };
-    let extra: String =
-        settings.iter().map(|(variable, value)| format!("    set {variable} {value}\n")).collect();
+    let extra: String = settings.iter().map(|setting| line(setting, own, peer)).collect();
     // A scenario that says what becomes of a port takes the place of what the bench would set there.
     let failover = |port: &str| {
         settings.iter().any(|(variable, value)| variable == "failover" && value.starts_with(port))
@@ -79,14 +78,30 @@ config system ha
     set mode {mode}
     set password \"{HA_PASSWORD}\"
     set heartbeat-1-interface port3
-    set heartbeat-1-ip 10.0.0.{own}/24
-    set heartbeat-1-peer 10.0.0.{peer}
-    set heartbeat-2-interface port4
-    set heartbeat-2-ip 10.0.1.{own}/24
-    set heartbeat-2-peer 10.0.1.{peer}
-{extra}{vip}end
+{link1}    set heartbeat-2-interface port4
+{link2}{extra}{vip}end
 ",
         service = 10 + own,
+        link1 = link(1, settings, own, peer),
+        link2 = link(2, settings, own, peer),
+    )
+}
+
+/// A setting of a scenario; `{own}` and `{peer}` stand for the last part of the addresses of heartbeat links.
+fn line((variable, value): &Setting, own: u8, peer: u8) -> String {
+    let value = value.replace("{own}", &own.to_string()).replace("{peer}", &peer.to_string());
+    format!("    set {variable} {value}\n")
+}
+
+/// The addresses of a heartbeat link, unless the scenario gives it others.
+fn link(number: u8, settings: &[Setting], own: u8, peer: u8) -> String {
+    let ipv6 = format!("heartbeat-{number}-ip6");
+    if settings.iter().any(|(variable, _)| *variable == ipv6) {
+        return String::new();
+    }
+    let net = number - 1;
+    format!(
+        "    set heartbeat-{number}-ip 10.0.{net}.{own}/24\n    set heartbeat-{number}-peer 10.0.{net}.{peer}\n"
     )
 }
 
@@ -113,6 +128,23 @@ mod tests {
             let vips: Vec<_> = config.vips().map(|vip| (vip.address, vip.replaces)).collect();
             assert_eq!(vips, [(VIP.into(), true), (VIP6.into(), true)]);
             assert_eq!(config.bridge_ports().count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_link_has_the_addresses_of_each_unit() {
+        let set = |variable: &str, value: &str| (variable.to_owned(), value.to_owned());
+        let settings =
+            [set("heartbeat-1-ip6", "fd00:0:0:1::{own}/64"), set("heartbeat-1-peer6", "fd00:0:0:1::{peer}")];
+        for (index, own, peer) in
+            [(0, "fd00:0:0:1::1/64", "fd00:0:0:1::2"), (1, "fd00:0:0:1::2/64", "fd00:0:0:1::1")]
+        {
+            let text = script(index, &settings);
+            let config = twinpost_config::parse(&text, &["port1", "port2", "port3", "port4"])
+                .unwrap_or_else(|error| panic!("{error}\n{text}"));
+            let link = config.heartbeat(twinpost_types::LinkId::ALL[0]).unwrap();
+            assert_eq!((link.ip.to_string(), link.peer.to_string()), (own.into(), peer.into()));
+            assert!(config.heartbeat(twinpost_types::LinkId::ALL[1]).unwrap().peer.is_ipv4());
         }
     }
 }

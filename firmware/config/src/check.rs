@@ -3,6 +3,7 @@
 
 use crate::cursor::Cursor;
 use crate::error::{Problem, ScriptError};
+use crate::ip_net::IpNet;
 use crate::model::{Config, Domain, Heartbeat, INTERVAL_FAST_MAX};
 use crate::service::RemoteKind;
 use crate::value::{Host, Ipv6Net};
@@ -117,6 +118,8 @@ fn intervals(config: &Config) -> Result<(), Conflict> {
 const INTERFACE: [&str; 2] = ["heartbeat-1-interface", "heartbeat-2-interface"];
 const IP: [&str; 2] = ["heartbeat-1-ip", "heartbeat-2-ip"];
 const PEER: [&str; 2] = ["heartbeat-1-peer", "heartbeat-2-peer"];
+const IP6: [&str; 2] = ["heartbeat-1-ip6", "heartbeat-2-ip6"];
+const PEER6: [&str; 2] = ["heartbeat-1-peer6", "heartbeat-2-peer6"];
 
 /// Heartbeat links. With HA off only what was set is checked, so that settings can be typed in any order before the mode.
 fn links(config: &Config) -> Result<(), Conflict> {
@@ -125,17 +128,23 @@ fn links(config: &Config) -> Result<(), Conflict> {
     for link in LinkId::ALL {
         let index = link.index();
         let set = &config.ha.links[index];
-        let touched = set.interface.is_some() || set.ip.is_some() || set.peer.is_some();
+        let touched = set.interface.is_some() || set.has_ipv4() || set.has_ipv6();
         if !(touched || ha_on && index == 0) {
             continue;
         }
+        if set.has_ipv4() && set.has_ipv6() {
+            let why = format!("{link} has addresses of both kinds");
+            let allowed = "IPv4 or IPv6 on each link: unset the addresses of the other kind";
+            return Err(Conflict::new(IP6[index], "", why, allowed));
+        }
         let Some(heartbeat) = config.heartbeat(link) else {
-            let (variable, what) = if set.interface.is_none() {
+            let (ip, peer) = names(index, set.has_ipv6());
+            let (variable, what) = if set.interface.is_none() && (index > 0 || !set.has_ipv6()) {
                 (INTERFACE[index], "port")
-            } else if set.peer.is_none() {
-                (PEER[index], "address of the peer")
+            } else if set.peer.is_none() && set.peer6.is_none() {
+                (peer, "address of the peer")
             } else {
-                (IP[index], "own address")
+                (ip, "own address")
             };
             let why = format!("{link} has no {what}");
             return Err(Conflict::new(variable, "", why, "interface, ip and peer together, or none of them"));
@@ -149,8 +158,14 @@ fn links(config: &Config) -> Result<(), Conflict> {
     Ok(())
 }
 
+/// Own address and the peer's, in the words of the settings.
+fn names(index: usize, ipv6: bool) -> (&'static str, &'static str) {
+    if ipv6 { (IP6[index], PEER6[index]) } else { (IP[index], PEER[index]) }
+}
+
 fn link_alone(config: &Config, index: usize, heartbeat: &Heartbeat) -> Result<(), Conflict> {
     let Heartbeat { port, ip, peer } = heartbeat;
+    let (ip_name, peer_name) = names(index, peer.is_ipv6());
     if config.service_port() == Some(port) {
         let why = format!("{port} carries the service");
         return Err(Conflict::new(
@@ -163,17 +178,19 @@ fn link_alone(config: &Config, index: usize, heartbeat: &Heartbeat) -> Result<()
     if !ip.is_host(*peer) || *peer == ip.address() {
         let why = format!("{peer} cannot be the peer of {ip}");
         let subnet = format!("another host of {}/{}", ip.network(), ip.prefix());
-        return Err(Conflict::new(PEER[index], port.as_str(), why, subnet));
+        return Err(Conflict::new(peer_name, port.as_str(), why, subnet));
     }
-    let overlap = config.interfaces().find(|(other, net)| *other != port && net.overlaps(*ip));
-    if let Some((other, net)) = overlap {
-        let why = format!("{ip} overlaps {net} of {other}");
-        return Err(Conflict::new(IP[index], port.as_str(), why, "a subnet of its own for each port"));
-    }
-    match config.interfaces.get(port) {
-        Some(own) if own != ip && own.overlaps(*ip) => {
+    let ipv4 = config.interfaces().map(|(port, net)| (port, IpNet::V4(net)));
+    let all = ipv4.chain(config.interfaces6().map(|(port, net)| (port, IpNet::V6(net))));
+    let mut overlapping = all.filter(|(other, net)| net.overlaps(*ip) && (*other != port || net != ip));
+    match overlapping.next() {
+        Some((other, net)) if other != port => {
+            let why = format!("{ip} overlaps {net} of {other}");
+            Err(Conflict::new(ip_name, port.as_str(), why, "a subnet of its own for each port"))
+        }
+        Some((_, own)) => {
             let why = format!("{ip} overlaps {own}, which {port} has in config system interface");
-            Err(Conflict::new(IP[index], port.as_str(), why, "the same address or another subnet"))
+            Err(Conflict::new(ip_name, port.as_str(), why, "the same address or another subnet"))
         }
         _ => Ok(()),
     }
@@ -186,7 +203,8 @@ fn link_pair(index: usize, first: &Heartbeat, second: &Heartbeat) -> Result<(), 
     }
     if first.ip.overlaps(second.ip) {
         let why = format!("{} overlaps {} of the other link", second.ip, first.ip);
-        return Err(Conflict::new(IP[index], second.port.as_str(), why, "a subnet of its own for each link"));
+        let ip = names(index, second.peer.is_ipv6()).0;
+        return Err(Conflict::new(ip, second.port.as_str(), why, "a subnet of its own for each link"));
     }
     Ok(())
 }

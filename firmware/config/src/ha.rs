@@ -6,7 +6,7 @@ use crate::error::ScriptError;
 use crate::model::{Config, Ha, LinkSettings};
 use crate::printer::Printer;
 use crate::value::PortName;
-use crate::variable::{Bad, Fields, Shown, Values, Variable, assign, block, number};
+use crate::variable::{Bad, Fields, NO_IPV6, Shown, Values, Variable, assign, block, number};
 use crate::words::quoted;
 use crate::{ha_ports, later, service};
 use std::time::Duration;
@@ -103,9 +103,13 @@ const VARIABLES: &[Variable<Ha>] = &[
     link_interface::<0>("heartbeat-1-interface"),
     link_ip::<0>("heartbeat-1-ip"),
     link_peer::<0>("heartbeat-1-peer"),
+    link_ip6::<0>("heartbeat-1-ip6"),
+    link_peer6::<0>("heartbeat-1-peer6"),
     link_interface::<1>("heartbeat-2-interface"),
     link_ip::<1>("heartbeat-2-ip"),
     link_peer::<1>("heartbeat-2-peer"),
+    link_ip6::<1>("heartbeat-2-ip6"),
+    link_peer6::<1>("heartbeat-2-peer6"),
     Variable {
         name: "failover",
         allowed: ha_ports::FAILOVER,
@@ -270,6 +274,26 @@ const fn link_peer<const LINK: usize>(name: &'static str) -> Variable<Ha> {
         set: |ha, values| values.address().map(|peer| ha.links[LINK].peer = Some(peer)),
         reset: |ha, _| ha.links[LINK].peer = None,
         show: |ha| link_text(LINK, &ha.links[LINK], |l| l.peer.map(|p| p.to_string()), "10.0.0.2"),
+    }
+}
+
+const fn link_ip6<const LINK: usize>(name: &'static str) -> Variable<Ha> {
+    Variable {
+        name,
+        allowed: "an IPv6 address of a host with prefix, such as fd00::1/64, or ::/0 for none",
+        set: |ha, values| values.network6_or_none().map(|net| ha.links[LINK].ip6 = net),
+        reset: |ha, _| ha.links[LINK].ip6 = None,
+        show: |ha| Shown::Set(ha.links[LINK].ip6.map_or(NO_IPV6.into(), |net| net.to_string())),
+    }
+}
+
+const fn link_peer6<const LINK: usize>(name: &'static str) -> Variable<Ha> {
+    Variable {
+        name,
+        allowed: "an IPv6 address of a host, or :: for none",
+        set: |ha, values| values.address6_or_none().map(|peer| ha.links[LINK].peer6 = peer),
+        reset: |ha, _| ha.links[LINK].peer6 = None,
+        show: |ha| Shown::Set(ha.links[LINK].peer6.map_or("::".into(), |peer| peer.to_string())),
     }
 }
 

@@ -4,12 +4,11 @@
 use crate::cursor::{Cursor, Line};
 use crate::error::{Problem, ScriptError};
 use crate::ha::name_of;
-use crate::later;
 use crate::model::{Config, Ha, HaPort, LinkSettings, PortAction};
 use crate::printer::Printer;
-use crate::value::{Ipv6Net, PortName};
+use crate::value::PortName;
 use crate::variable::{Bad, Fields, NO_IPV6, Shown, Values, Variable, block, table};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use twinpost_types::LINKS;
 
 /// One port's settings while its entry is read.
@@ -19,6 +18,7 @@ struct PortView {
     /// Index of the heartbeat link that uses the port.
     link: Option<usize>,
     peer: Option<Ipv4Addr>,
+    peer6: Option<Ipv6Addr>,
 }
 
 /// What `failover` takes.
@@ -39,7 +39,7 @@ const ACTIONS: &[(&str, PortAction)] = &[
     ("add", PortAction::Add),
 ];
 
-const FIELDS: Fields<PortView> = Fields { variables: VARIABLES, later: later::HA_PORT };
+const FIELDS: Fields<PortView> = Fields { variables: VARIABLES, later: &[] };
 
 const VARIABLES: &[Variable<PortView>] = &[
     Variable {
@@ -87,6 +87,13 @@ const VARIABLES: &[Variable<PortView>] = &[
         show: |_| Shown::Never,
     },
     Variable {
+        name: "peer-ip6",
+        allowed: "an IPv6 address of a host, or :: for none",
+        set: |view, values| values.address6_or_none().map(|peer| view.peer6 = peer),
+        reset: |view, _| view.peer6 = None,
+        show: |_| Shown::Never,
+    },
+    Variable {
         name: "port-monitor",
         allowed: "enable, disable",
         set: |view, values| values.switch().map(|value| view.port.monitor = value),
@@ -113,8 +120,10 @@ pub(crate) fn read(ha: &mut Ha, cursor: &mut Cursor<'_>, open: &Line) -> Result<
         }
         let mut view = view(ha, &name);
         let closed = block(cursor, line, &FIELDS, &mut view, &PortView::default(), &mut |_, _, _| Ok(false))?;
+        let view_has_ipv4 = view.peer.is_some();
         write_back(ha, &name, view).map_err(|problem| {
-            let (line, column) = cursor.place("peer-ip", name.as_str());
+            let variable = if view_has_ipv4 { "peer-ip" } else { "peer-ip6" };
+            let (line, column) = cursor.place(variable, name.as_str());
             ScriptError { line, column, problem }
         })?;
         Ok(closed)
@@ -188,16 +197,15 @@ fn neighbour_of(values: &Values<'_>) -> Result<Option<IpAddr>, Bad> {
     match values.parsed()? {
         IpAddr::V4(address) if address.is_unspecified() => Ok(None),
         IpAddr::V4(_) => values.address().map(|address| Some(IpAddr::V4(address))),
-        IpAddr::V6(address) => {
-            Ipv6Net::new(address, 128).map(|net| Some(IpAddr::V6(net.address()))).ok_or(Bad::Refused)
-        }
+        IpAddr::V6(_) => values.address6_or_none().map(|address| address.map(IpAddr::V6)),
     }
 }
 
 fn view(ha: &Ha, name: &PortName) -> PortView {
     let link = (0..LINKS).find(|link| ha.links[*link].interface.as_ref() == Some(name));
     let port = ha.ports.get(name).cloned().unwrap_or_default();
-    PortView { port, link, peer: link.and_then(|link| ha.links[link].peer) }
+    let set = link.map(|link| &ha.links[link]);
+    PortView { port, link, peer: set.and_then(|set| set.peer), peer6: set.and_then(|set| set.peer6) }
 }
 
 fn write_back(ha: &mut Ha, name: &PortName, view: PortView) -> Result<(), Problem> {
@@ -207,19 +215,24 @@ fn write_back(ha: &mut Ha, name: &PortName, view: PortView) -> Result<(), Proble
         if view.link == Some(index) {
             link.interface = Some(name.clone());
             link.peer = if used { view.peer } else { view.peer.or(link.peer) };
+            link.peer6 = if used { view.peer6 } else { view.peer6.or(link.peer6) };
         } else if used {
             *link = LinkSettings::default();
         }
     }
-    match (view.link, view.peer) {
-        (Some(_), _) => Ok(()),
-        (None, None) => Ok(()),
-        (None, Some(_)) => Err(Problem::Conflict {
-            variable: "peer-ip".into(),
-            why: format!("{name} is not a heartbeat port"),
-            allowed: "peer-ip together with heartbeat-status primary or secondary".into(),
-        }),
+    let variable = match (view.peer, view.peer6) {
+        (Some(_), _) => "peer-ip",
+        (None, Some(_)) => "peer-ip6",
+        (None, None) => return Ok(()),
+    };
+    if view.link.is_some() {
+        return Ok(());
     }
+    Err(Problem::Conflict {
+        variable: variable.into(),
+        why: format!("{name} is not a heartbeat port"),
+        allowed: format!("{variable} together with heartbeat-status primary or secondary"),
+    })
 }
 
 /// Keeps the map canonical: ports at their defaults are absent.

@@ -25,6 +25,7 @@ mod domain;
 mod error;
 mod ha;
 mod ha_ports;
+mod ip_net;
 mod later;
 mod model;
 mod printer;
@@ -37,6 +38,7 @@ mod virtual_ips;
 mod words;
 
 pub use error::{Problem, ScriptError};
+pub use ip_net::IpNet;
 pub use model::{
     BASE_PORT_DEFAULT, Config, DOMAINS_MAX, Dns, Domain, Ha, HaPort, Heartbeat, LinkSettings, PortAction,
     SCRIPT_BYTES_MAX, THRESHOLD_DEFAULT, USERS_MAX, Vip,

@@ -1,10 +1,11 @@
 //! The settings of one unit as valid values, their defaults, and what follows from them (effective heartbeat interval,
 //! links, virtual IPs, service port). No syntax here; a `Config` changes only by a script (module `script`).
 
+use crate::ip_net::IpNet;
 use crate::service::Services;
 use crate::value::{DomainName, Host, HostName, Ipv4Net, Ipv6Net, Password, PortName, UserName};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 use twinpost_types::{ConfiguredMode, LINKS, LinkId, OnFailure, RebootAction};
 
@@ -105,7 +106,8 @@ pub struct Ha {
     pub services: Services,
 }
 
-/// One heartbeat link as set. Link 1 falls back to the highest port, 10.0.0.1/24 and 10.0.0.2; link 2 has no fallback.
+/// One heartbeat link as set: with IPv4 or with IPv6. Link 1 falls back to the highest port, 10.0.0.1/24 and 10.0.0.2; link 2
+/// has no fallback.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinkSettings {
     /// Port.
@@ -114,6 +116,22 @@ pub struct LinkSettings {
     pub ip: Option<Ipv4Net>,
     /// The peer's address.
     pub peer: Option<Ipv4Addr>,
+    /// Own IPv6 address; without one the port's own counts.
+    pub ip6: Option<Ipv6Net>,
+    /// The peer's IPv6 address.
+    pub peer6: Option<Ipv6Addr>,
+}
+
+impl LinkSettings {
+    /// An address of this kind is set.
+    pub(crate) fn has_ipv4(&self) -> bool {
+        self.ip.is_some() || self.peer.is_some()
+    }
+
+    /// Likewise.
+    pub(crate) fn has_ipv6(&self) -> bool {
+        self.ip6.is_some() || self.peer6.is_some()
+    }
 }
 
 /// HA settings of one port.
@@ -174,9 +192,9 @@ pub struct Heartbeat {
     /// Port.
     pub port: PortName,
     /// Own address.
-    pub ip: Ipv4Net,
-    /// The peer's address.
-    pub peer: Ipv4Addr,
+    pub ip: IpNet,
+    /// The peer's address, of the same kind.
+    pub peer: IpAddr,
 }
 
 /// One virtual IP that a PRIMARY carries.
@@ -284,10 +302,14 @@ impl Config {
         let set = &self.ha.links[link.index()];
         let first = link.index() == 0;
         let port = set.interface.clone().or_else(|| self.ports.last().filter(|_| first).cloned())?;
+        if set.has_ipv6() {
+            let ip = set.ip6.or_else(|| self.interfaces6.get(&port).copied())?;
+            return Some(Heartbeat { port, ip: IpNet::V6(ip), peer: set.peer6?.into() });
+        }
         let own = set.ip.or_else(|| self.interfaces.get(&port).copied());
         let ip = own.or_else(|| Ipv4Net::new(Ipv4Addr::new(10, 0, 0, 1), 24).filter(|_| first))?;
         let peer = set.peer.or_else(|| Some(Ipv4Addr::new(10, 0, 0, 2)).filter(|_| first))?;
-        Some(Heartbeat { port, ip, peer })
+        Some(Heartbeat { port, ip: IpNet::V4(ip), peer: peer.into() })
     }
 
     /// Virtual IPs that a PRIMARY carries, in front-panel order, on each port IPv4 first; at most `VIPS_MAX`.

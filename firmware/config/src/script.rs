@@ -82,7 +82,9 @@ pub fn synchronised_checksum(config: &Config) -> u32 {
     shared.ha.fast_detect = own.fast_detect;
     shared.ha.encryption = own.encryption;
     shared.ha.services = own.services;
-    shared.ha.ports.values_mut().for_each(|port| port.monitor = false);
+    for port in shared.ha.ports.values_mut() {
+        (port.monitor, port.neighbour) = (false, None);
+    }
     shared.ha.links = [LinkSettings::default(), LinkSettings::default()];
     let mut printer = Printer::new(false);
     system::print_shared(&shared, &mut printer);

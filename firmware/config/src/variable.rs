@@ -5,7 +5,7 @@ use crate::cursor::{Closed, Cursor, Line};
 use crate::error::{Problem, ScriptError, shown};
 use crate::value::{Ipv4Net, Ipv6Net, PortName, is_usable};
 use crate::words::Word;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -133,6 +133,15 @@ impl Values<'_> {
     /// An IPv6 address with prefix length that a host can have in its subnet; `::/0` means none.
     pub fn network6_or_none(&self) -> Result<Option<Ipv6Net>, Bad> {
         if self.one()? == NO_IPV6 { Ok(None) } else { self.parsed().map(Some) }
+    }
+
+    /// An IPv6 address that a host can have; `::` means none.
+    pub fn address6_or_none(&self) -> Result<Option<Ipv6Addr>, Bad> {
+        let address: Ipv6Addr = self.parsed()?;
+        if address.is_unspecified() {
+            return Ok(None);
+        }
+        Ipv6Net::new(address, 128).map(|net| Some(net.address())).ok_or(Bad::Refused)
     }
 
     /// All words with single blanks.

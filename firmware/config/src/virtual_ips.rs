@@ -2,8 +2,9 @@
 //! heartbeat ports take `ignore` or `add` only, a port of the bridge has no address. `spec/ha.md` section 6.
 
 use crate::check::Conflict;
+use crate::ip_net::IpNet;
 use crate::model::{Config, PortAction, Vip};
-use crate::value::{Ipv4Net, PortName};
+use crate::value::PortName;
 use std::net::IpAddr;
 use twinpost_types::{ConfiguredMode, LinkId, VIPS_MAX};
 
@@ -63,16 +64,22 @@ fn in_subnet(config: &Config, vip: &Vip) -> Result<(), Conflict> {
     let name = &vip.port;
     let (variable, subnet) = match vip.address {
         IpAddr::V4(address) => {
-            let own = config.interfaces.get(name).copied().or_else(|| heartbeat(config, name));
+            let own = config.interfaces.get(name).copied().or(match heartbeat(config, name) {
+                Some(IpNet::V4(net)) => Some(net),
+                _ => None,
+            });
             let fits = own.map(|own| own.is_host(address) && own.prefix() == vip.prefix);
             (IP, own.zip(fits).map(|(own, fits)| (format!("{}/{}", own.network(), own.prefix()), fits)))
         }
         IpAddr::V6(address) => {
-            let own = config.interfaces6.get(name);
+            let own = config.interfaces6.get(name).copied().or(match heartbeat(config, name) {
+                Some(IpNet::V6(net)) => Some(net),
+                _ => None,
+            });
             let same = |own: &crate::Ipv6Net| {
                 crate::Ipv6Net::new(address, own.prefix()).is_some_and(|vip| vip.network() == own.network())
             };
-            let fits = own.map(|own| own.prefix() == vip.prefix && same(own));
+            let fits = own.map(|own| own.prefix() == vip.prefix && same(&own));
             (IP6, own.zip(fits).map(|(own, fits)| (format!("{}/{}", own.network(), own.prefix()), fits)))
         }
     };
@@ -103,7 +110,9 @@ fn used_once(config: &Config, vip: &Vip, others: &[Vip]) -> Result<(), Conflict>
     }
     let link = LinkId::ALL.into_iter().find(|link| {
         let set = &config.ha.links[link.index()];
-        set.ip.is_some_and(|ip| ip.address() == address) || set.peer.is_some_and(|peer| peer == address)
+        let own = [set.ip.map(|ip| IpAddr::V4(ip.address())), set.ip6.map(|ip| IpAddr::V6(ip.address()))];
+        let peer = [set.peer.map(IpAddr::V4), set.peer6.map(IpAddr::V6)];
+        own.contains(&Some(address)) || peer.contains(&Some(address))
     });
     if let Some(link) = link {
         return at(format!("{address} is already used on {link}"));
@@ -115,7 +124,7 @@ fn used_once(config: &Config, vip: &Vip, others: &[Vip]) -> Result<(), Conflict>
 }
 
 /// The address of the heartbeat link on this port. With HA off only a link that was set counts.
-pub(crate) fn heartbeat(config: &Config, name: &PortName) -> Option<Ipv4Net> {
+pub(crate) fn heartbeat(config: &Config, name: &PortName) -> Option<IpNet> {
     let on = |link: &LinkId| {
         config.ha.mode != ConfiguredMode::Off || config.ha.links[link.index()].interface.is_some()
     };

@@ -113,11 +113,56 @@ fn a_heartbeat_link_falls_back_to_the_address_of_its_port() {
 }
 
 #[test]
+fn a_heartbeat_link_has_addresses_of_one_kind() {
+    for none in
+        ["heartbeat-1-ip6 ::/0", "heartbeat-2-ip6 ::/0", "heartbeat-1-peer6 ::", "heartbeat-2-peer6 ::"]
+    {
+        assert_eq!(line(none).unwrap(), Config::for_board(&PORTS), "{none}");
+    }
+    let set = |lines: &str| {
+        let lines = lines.split(", ").map(|l| format!("set {l}\n")).collect::<String>();
+        parse(&format!("config system ha\n{lines}end"), &PORTS)
+    };
+    let first = set("heartbeat-1-ip6 fd00::1/64, heartbeat-1-peer6 fd00::2").unwrap();
+    let link = first.heartbeat(LinkId::ALL[0]).unwrap();
+    assert_eq!(
+        (link.port.as_str(), link.ip.to_string(), link.peer.to_string()),
+        ("port4", "fd00::1/64".into(), "fd00::2".into())
+    );
+    let by_port = "config system ha\nset heartbeat-1-ip6 fd00::1/64\nconfig interface\nedit port3\n\
+                   set heartbeat-status primary\nset peer-ip6 fd00::2\nend\nend";
+    let by_link =
+        set("heartbeat-1-interface port3, heartbeat-1-ip6 fd00::1/64, heartbeat-1-peer6 fd00::2").unwrap();
+    assert_eq!(parse(by_port, &PORTS).unwrap(), by_link);
+    let own = "config system interface\nedit port4\nset ip6 fd00::1/64\nend\nset system ha heartbeat-1-peer6 fd00::2";
+    assert_eq!(parse(own, &PORTS).unwrap().heartbeat(LinkId::ALL[0]).unwrap().ip, link.ip);
+    assert!(set("heartbeat-1-ip6 fd00::1/64, heartbeat-1-peer6 fd00::2, heartbeat-2-interface port3, heartbeat-2-ip 10.0.1.1/24, heartbeat-2-peer 10.0.1.2").is_ok(), "each link its own kind");
+    for (bad, why) in [
+        ("heartbeat-1-ip6 fd00::1/64", "heartbeat-1-peer6: heartbeat 1 has no address of the peer"),
+        ("heartbeat-1-peer6 fd00::2", "heartbeat-1-ip6: heartbeat 1 has no own address"),
+        ("heartbeat-1-ip6 fd00::1/64, heartbeat-1-peer6 fd01::2", "allowed: another host of fd00::/64"),
+        ("heartbeat-1-ip6 fd00::1/64, heartbeat-1-peer6 fd00::1", "cannot be the peer"),
+        (
+            "heartbeat-1-ip6 fd00::1/64, heartbeat-1-peer6 fd00::2, heartbeat-1-peer 10.0.0.2",
+            "addresses of both kinds",
+        ),
+        ("heartbeat-1-ip6 fe80::1/64", "allowed: an IPv6 address"),
+        (
+            "heartbeat-1-ip6 fd00::1/64, heartbeat-1-peer6 fd00::2, heartbeat-2-interface port3, heartbeat-2-ip6 fd00::5/64, \
+             heartbeat-2-peer6 fd00::6",
+            "a subnet of its own for each link",
+        ),
+    ] {
+        let error = set(bad).unwrap_err().to_string();
+        assert!(error.contains(why), "{bad}: {error}");
+    }
+}
+
+#[test]
 fn variables_not_acted_on_take_their_default_only() {
     for (default, other) in [
         ("mail-data-sync enable", "mail-data-sync disable"),
         ("mailqueue-data-sync enable", "mailqueue-data-sync disable"),
-        ("heartbeat-1-ip6 ::/0", "heartbeat-1-ip6 fd00::1/64"),
     ] {
         assert_eq!(line(default).unwrap(), Config::for_board(&PORTS), "{default}");
         let error = line(other).unwrap_err().to_string();

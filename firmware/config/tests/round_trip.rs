@@ -53,10 +53,15 @@ fn ha_line() -> impl Strategy<Value = String> {
             format!("set failover port1 add 192.0.2.{v}/24\nset monitor-neighbour port1 2001:db8::1:{v:x}")
         }),
         (2_u8..=254).prop_map(|v| format!("set heartbeat-1-peer 10.0.0.{v}")),
+        (3_u16..).prop_map(|v| {
+            format!("set heartbeat-2-interface port2\nset heartbeat-2-ip6 fd00:{v:x}::1/64\nset heartbeat-2-peer6 fd00:{v:x}::2\n\
+                     unset heartbeat-2-ip\nunset heartbeat-2-peer")
+        }),
         Just("set heartbeat-1-interface port3".into()),
         Just("set heartbeat-1-ip 10.0.0.1/24".into()),
         (3_u8..=254).prop_map(|v| {
-            format!("set heartbeat-2-interface port2\nset heartbeat-2-ip 10.0.{v}.1/24\nset heartbeat-2-peer 10.0.{v}.2")
+            format!("set heartbeat-2-interface port2\nset heartbeat-2-ip 10.0.{v}.1/24\nset heartbeat-2-peer 10.0.{v}.2\n\
+                     unset heartbeat-2-ip6\nunset heartbeat-2-peer6")
         }),
     ]
 }

@@ -24,12 +24,13 @@ pub use open::{open, replication_secret, start};
 
 use client::Line;
 use std::future::Future;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
+use tokio::net::TcpSocket;
 use twinpost_control::{BODY_BYTES_MAX, ControlKey, Greeting, Service};
 use twinpost_types::LinkId;
 
@@ -57,9 +58,16 @@ pub struct Way {
     /// Its port, to which sockets are bound; `None` in tests on the loopback interface.
     pub device: Option<String>,
     /// Own address and control port.
-    pub own: SocketAddrV4,
-    /// The peer's.
-    pub peer: SocketAddrV4,
+    pub own: SocketAddr,
+    /// The peer's, of the same kind.
+    pub peer: SocketAddr,
+}
+
+impl Way {
+    /// A socket of its kind.
+    fn socket(&self) -> std::io::Result<TcpSocket> {
+        if self.own.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
+    }
 }
 
 /// What the channel needs to know.

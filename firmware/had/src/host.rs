@@ -58,13 +58,15 @@ pub async fn addresses(config: &Config, shared: &Shared) {
         }
     };
     let heartbeat = LinkId::ALL.iter().filter_map(|link| config.heartbeat(*link));
-    let heartbeat: Vec<_> = heartbeat.map(|link| (link.port.to_string(), cidr(link.ip))).collect();
+    let heartbeat: Vec<_> = heartbeat.map(|link| (link.port.to_string(), link_cidr(link.ip))).collect();
     let service: Vec<_> = config.interfaces().map(|(port, net)| (port.to_string(), cidr(net))).collect();
     let service6: Vec<_> = config.interfaces6().map(|(port, net)| (port.to_string(), cidr6(net))).collect();
     let bare = config.ports().iter().map(|port| (port.to_string(), None));
-    let all = heartbeat.into_iter().chain(service).chain(service6).chain(bare);
-    for (name, net) in all {
-        if let Err(why) = one_port(&addresses, &name, net).await {
+    let cable = heartbeat.into_iter().map(|(name, net)| (name, net, true));
+    let all =
+        cable.chain(service.into_iter().chain(service6).chain(bare).map(|(name, net)| (name, net, false)));
+    for (name, net, on_cable) in all {
+        if let Err(why) = one_port(&addresses, &name, net, on_cable).await {
             shared.alarm(&format!("address-{name}"), &format!("{name} is not usable as configured: {why}"));
         }
     }
@@ -75,10 +77,16 @@ pub async fn addresses(config: &Config, shared: &Shared) {
     }
 }
 
-async fn one_port(addresses: &Addresses, name: &str, net: Option<Cidr>) -> Result<(), String> {
+async fn one_port(
+    addresses: &Addresses,
+    name: &str,
+    net: Option<Cidr>,
+    on_cable: bool,
+) -> Result<(), String> {
     let port = Port::find(name).map_err(|e| chain(&e))?;
     addresses.link_up(&port).await.map_err(|e| chain(&e))?;
     match net {
+        Some(net) if on_cable => addresses.set_address_on_cable(&port, net).await.map_err(|e| chain(&e)),
         Some(net) => addresses.set_address(&port, net).await.map_err(|e| chain(&e)),
         None => Ok(()),
     }
@@ -88,6 +96,12 @@ async fn one_port(addresses: &Addresses, name: &str, net: Option<Cidr>) -> Resul
 #[must_use]
 pub fn cidr(net: twinpost_config::Ipv4Net) -> Option<Cidr> {
     Cidr::new(net.address().into(), net.prefix())
+}
+
+/// Likewise.
+#[must_use]
+pub fn link_cidr(net: twinpost_config::IpNet) -> Option<Cidr> {
+    Cidr::new(net.address(), net.prefix())
 }
 
 /// Likewise.

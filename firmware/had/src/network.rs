@@ -5,7 +5,7 @@ use crate::heartbeat::{LinkSetup, ServicePort, ServiceSetup, ServiceVip};
 use crate::host;
 use crate::provision::chain;
 use crate::shared::Shared;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use twinpost_config::{Config, PortName};
 use twinpost_net::announce::Announcer;
 use twinpost_net::lease::Vip;
@@ -22,7 +22,8 @@ pub fn link_setup(config: &Config, link: LinkId, shared: &Shared) -> Option<Link
     let heartbeat = config.heartbeat(link)?;
     let open = || -> Result<LinkSetup, String> {
         let port = Port::find(heartbeat.port.as_str()).map_err(|e| chain(&e))?;
-        let filter = Filter::Heartbeat { port: config.ha().base_port };
+        let ipv6 = heartbeat.peer.is_ipv6();
+        let filter = Filter::Heartbeat { port: config.ha().base_port, ipv6 };
         Ok(LinkSetup {
             socket: RawSocket::open(&port, filter).map_err(|e| chain(&e))?,
             carrier: Carrier::open(port.name()).map_err(|e| chain(&e))?,
@@ -122,12 +123,13 @@ pub fn leased_vips(config: &Config, shared: &Shared) -> Vec<Vip> {
 /// The port's own address of the same kind; on a heartbeat port that of the link.
 pub fn own_beside(config: &Config, vip: &twinpost_config::Vip) -> Option<Cidr> {
     let name = vip.port.as_str();
-    if vip.address.is_ipv6() {
-        return config.interface6(name).and_then(host::cidr6);
-    }
-    let mut links = LinkId::ALL.into_iter().filter_map(|link| config.heartbeat(link));
-    let link = links.find(|link| link.port == vip.port).map(|link| link.ip);
-    config.interface(name).or(link).and_then(host::cidr)
+    let own = match vip.address {
+        IpAddr::V4(_) => config.interface(name).and_then(host::cidr),
+        IpAddr::V6(_) => config.interface6(name).and_then(host::cidr6),
+    };
+    let links = LinkId::ALL.into_iter().filter_map(|link| config.heartbeat(link));
+    let mut links = links.filter(|link| link.peer.is_ipv6() == vip.address.is_ipv6());
+    own.or_else(|| links.find(|link| link.port == vip.port).and_then(|link| host::link_cidr(link.ip)))
 }
 
 /// Where replication of both volumes runs on this link (`spec/ha.md` section 2, `hb-base-port`): inside of the tunnel when it is
@@ -135,7 +137,7 @@ pub fn own_beside(config: &Config, vip: &twinpost_config::Vip) -> Option<Cidr> {
 pub fn endpoints(config: &Config, link: LinkId) -> Option<[Endpoint; 2]> {
     let heartbeat = config.heartbeat(link)?;
     let (local, peer) = match tunnel(config, link).filter(|_| config.ha().encryption) {
-        Some(tunnel) => (tunnel.own, tunnel.peer),
+        Some(tunnel) => (tunnel.own.into(), tunnel.peer.into()),
         None => (heartbeat.ip.address(), heartbeat.peer),
     };
     let base = config.ha().base_port;
@@ -159,7 +161,7 @@ pub fn tunnel(config: &Config, link: LinkId) -> Option<Tunnel> {
         own: own_inside,
         peer: peer_inside,
         port,
-        endpoint: SocketAddrV4::new(peer, port),
+        endpoint: SocketAddr::new(peer, port),
     })
 }
 

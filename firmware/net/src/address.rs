@@ -129,7 +129,26 @@ impl Addresses {
     ///
     /// [`AddressError::Refused`].
     pub async fn set_address(&self, port: &Port, address: Cidr) -> Result<(), AddressError> {
-        let add = self.handle.address().add(port.index, address.address, address.prefix).replace();
+        self.set(port, address, AddressHeaderFlags::empty()).await
+    }
+
+    /// As [`Addresses::set_address`], on a direct cable: an IPv6 address is there at once. The kernel's search for duplicates
+    /// (RFC 4862) would begin only with a carrier, and nobody else is on the cable but the peer.
+    ///
+    /// # Errors
+    ///
+    /// [`AddressError::Refused`].
+    pub async fn set_address_on_cable(&self, port: &Port, address: Cidr) -> Result<(), AddressError> {
+        let flags = match address.address {
+            IpAddr::V4(_) => AddressHeaderFlags::empty(),
+            IpAddr::V6(_) => AddressHeaderFlags::Nodad,
+        };
+        self.set(port, address, flags).await
+    }
+
+    async fn set(&self, port: &Port, address: Cidr, flags: AddressHeaderFlags) -> Result<(), AddressError> {
+        let mut add = self.handle.address().add(port.index, address.address, address.prefix).replace();
+        add.message_mut().header.flags |= flags;
         add.execute().await.map_err(refused(|| format!("set {address} on {}", port.name())))?;
         self.remove_where(port, |message| {
             is_permanent(message, address.address) && !is_address(message, address.address)

@@ -8,7 +8,7 @@ use core::mem::size_of;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, Ipv4Addr, RecvFlags, SendFlags, SocketAddrV4, SocketFlags, SocketType, bind, recv, send,
+    AddressFamily, Ipv6Addr, RecvFlags, SendFlags, SocketAddrV6, SocketFlags, SocketType, bind, recv, send,
     socket_with, sockopt,
 };
 
@@ -22,10 +22,12 @@ const RECEIVE_BUFFER_BYTES: usize = 256 * 1024;
 /// Which frames a socket is woken by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
-    /// Heartbeat link: UDP to `port`, and ARP (probes are answered there too).
+    /// Heartbeat link: UDP to `port`, and ARP or neighbour discovery (probes are answered there too).
     Heartbeat {
         /// `hb-base-port`.
         port: u16,
+        /// The link has IPv6 addresses, and no IPv4 ones.
+        ipv6: bool,
     },
     /// Service port: ARP, and neighbour discovery of IPv6 if asked for (then the filter sees every frame of the port).
     Neighbours {
@@ -126,7 +128,7 @@ pub struct UdpSink {
 }
 
 impl UdpSink {
-    /// Opens the sink on `port` of all addresses.
+    /// Opens the sink on `port` of all addresses of both kinds.
     ///
     /// # Errors
     ///
@@ -134,10 +136,11 @@ impl UdpSink {
     pub fn open(port: u16) -> Result<Self, RawError> {
         let fail = |step| move |source| RawError { step, what: format!("UDP port {port}"), source };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let fd = socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)
+        let fd = socket_with(AddressFamily::INET6, SocketType::DGRAM, flags, None)
             .map_err(fail("open a UDP socket"))?;
+        sockopt::set_ipv6_v6only(&fd, false).map_err(fail("take IPv4 too"))?;
         attach(&fd, &[statement(RETURN, 0)]).map_err(fail("attach the dropping filter"))?;
-        bind(&fd, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))
+        bind(&fd, &SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0))
             .map_err(fail("bind the heartbeat port"))?;
         Ok(Self { _fd: fd })
     }
@@ -181,7 +184,21 @@ fn program(filter: Filter) -> Vec<libc::sock_filter> {
             statement(RETURN, 0),
             statement(RETURN, KEEP),
         ]),
-        Filter::Heartbeat { port } => program.extend([
+        Filter::Heartbeat { port, ipv6: true } => program.extend([
+            jump(JUMP_EQUAL, libc::ETH_P_IPV6.cast_unsigned(), 0, 8),
+            // No extension headers: ours have none.
+            statement(LOAD_BYTE, 20),
+            jump(JUMP_EQUAL, libc::IPPROTO_UDP.cast_unsigned(), 0, 2),
+            statement(LOAD_HALF, 56),
+            jump(JUMP_EQUAL, u32::from(port), 5, 4),
+            jump(JUMP_EQUAL, libc::IPPROTO_ICMPV6.cast_unsigned(), 0, 3),
+            statement(LOAD_BYTE, 54),
+            jump(JUMP_EQUAL, SOLICITATION, 2, 0),
+            jump(JUMP_EQUAL, ADVERTISEMENT, 1, 0),
+            statement(RETURN, 0),
+            statement(RETURN, KEEP),
+        ]),
+        Filter::Heartbeat { port, ipv6: false } => program.extend([
             jump(JUMP_EQUAL, libc::ETH_P_IP.cast_unsigned(), 0, 7),
             statement(LOAD_BYTE, 23),
             jump(JUMP_EQUAL, libc::IPPROTO_UDP.cast_unsigned(), 0, 5),

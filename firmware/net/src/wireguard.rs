@@ -3,7 +3,7 @@
 //! told by the caller. rtnetlink and generic netlink; wireguard(4) of Linux, `WG_CMD_*` in linux/wireguard.h.
 
 use crate::rt;
-use core::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use futures_util::StreamExt;
 use genetlink::GenetlinkHandle;
@@ -39,7 +39,7 @@ pub struct Tunnel {
     /// Own UDP port outside.
     pub port: u16,
     /// Where the peer is reached outside.
-    pub endpoint: SocketAddrV4,
+    pub endpoint: SocketAddr,
 }
 
 /// What the kernel says of a tunnel's peer.
@@ -149,7 +149,7 @@ impl Tunnels {
         ]);
         let peer = WireguardPeer(vec![
             WireguardPeerAttribute::PublicKey(key),
-            WireguardPeerAttribute::Endpoint(SocketAddr::V4(tunnel.endpoint)),
+            WireguardPeerAttribute::Endpoint(tunnel.endpoint),
             WireguardPeerAttribute::PersistentKeepalive(KEEPALIVE_S),
             WireguardPeerAttribute::AllowedIps(vec![inside]),
         ]);

@@ -8,7 +8,7 @@ mod namespace;
 #[path = "namespace/tools.rs"]
 mod tools;
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 use frames::next_frame;
 use namespace::{ip, with_peer};
@@ -21,12 +21,15 @@ use twinpost_net::links::{Carrier, LinkEvent, LinkWatch};
 use twinpost_net::raw::{FRAME_BUF_BYTES, Filter, RawSocket, UdpSink};
 use twinpost_net::{Cidr, Port, PortError, address};
 use twinpost_wire::frame::{self, FRAME_BYTES_MAX, Udp};
+use twinpost_wire::neighbour::{self, Own, Speaker};
 use twinpost_wire::{arp, ndp};
 
 const HB_PORT: u16 = 20000;
 const ARP: Filter = Filter::Neighbours { ipv6: false };
 const HERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
 const THERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 12);
+const HERE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+const THERE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 
 fn cidr(address: Ipv4Addr) -> Cidr {
@@ -42,12 +45,16 @@ fn set_address(name: &str, address: Ipv4Addr) {
 }
 
 fn heartbeat_frame(from: &Port, to: &Port, dst_port: u16, payload: &[u8]) -> Vec<u8> {
+    frame_between([HERE.into(), THERE.into()], from, to, dst_port, payload)
+}
+
+fn frame_between(ips: [IpAddr; 2], from: &Port, to: &Port, dst_port: u16, payload: &[u8]) -> Vec<u8> {
     let mut buf = [0; FRAME_BYTES_MAX];
     let udp = Udp {
         src_mac: from.mac,
         dst_mac: to.mac,
-        src_ip: HERE,
-        dst_ip: THERE,
+        src_ip: ips[0],
+        dst_ip: ips[1],
         src_port: HB_PORT,
         dst_port,
         payload,
@@ -73,7 +80,7 @@ fn ports_are_found_by_name() {
 fn heartbeats_cross_the_cable_and_the_filter_stops_the_rest() {
     with_peer(1, |peer| {
         let (here, there) = (port("p0"), peer.run(|| port("q0")));
-        let filter = Filter::Heartbeat { port: HB_PORT };
+        let filter = Filter::Heartbeat { port: HB_PORT, ipv6: false };
         let socket = RawSocket::open(&here, filter).expect("root");
         let peers = Arc::new(peer.run(move || RawSocket::open(&port("q0"), filter).expect("root")));
         let other_port = heartbeat_frame(&here, &there, HB_PORT + 1, b"no");
@@ -91,6 +98,49 @@ fn heartbeats_cross_the_cable_and_the_filter_stops_the_rest() {
         assert_eq!(nothing_else, None);
         // What is sent here is not heard here; kernels' own multicasts do not pass either.
         assert_eq!(socket.recv(&mut [0; FRAME_BUF_BYTES]).expect("receive"), None);
+    });
+}
+
+#[test]
+fn heartbeats_cross_with_ipv6_too_and_the_peers_kernel_answers_probes() {
+    with_peer(1, |peer| {
+        let (here, there) = (port("p0"), peer.run(|| port("q0")));
+        let filter = Filter::Heartbeat { port: HB_PORT, ipv6: true };
+        let socket = RawSocket::open(&here, filter).expect("root");
+        let peers = Arc::new(peer.run(move || RawSocket::open(&port("q0"), filter).expect("root")));
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        // On a cable an address is there at once, without waiting for duplicates.
+        peer.run(move || {
+            runtime().block_on(async {
+                let addresses = address::Addresses::connect().expect("netlink");
+                addresses
+                    .set_address_on_cable(&port("q0"), Cidr::new(THERE6.into(), 64).expect("valid"))
+                    .await
+                    .expect("set");
+            });
+            let shown = ip(&["-6", "-o", "addr", "show", "dev", "q0"]);
+            assert!(
+                shown.lines().any(|line| line.contains("fd00::2/64") && !line.contains("tentative")),
+                "{shown}"
+            );
+        });
+        let ips = [HERE6.into(), THERE6.into()];
+        let other_port = frame_between(ips, &here, &there, HB_PORT + 1, b"no");
+        let other_kind = heartbeat_frame(&here, &there, HB_PORT, b"no");
+        let good = frame_between(ips, &here, &there, HB_PORT, b"heartbeat");
+        for frame in [&other_port[..], &other_kind[..], &good[..]] {
+            socket.send(frame).expect("send");
+        }
+        // Kernels discover each other meanwhile: that passes this filter, for probes are answered so.
+        let heard = std::iter::repeat_with(|| next_frame(&peers))
+            .take(20)
+            .find_map(|heard| frame::parse(&heard).map(|udp| (udp.src_ip, udp.payload.to_vec())));
+        assert_eq!(heard, Some((HERE6.into(), b"heartbeat".to_vec())));
+        let own = Own { mac: here.mac, ipv4: Ipv4Addr::UNSPECIFIED, ipv6: HERE6 };
+        socket.send(neighbour::request(&own, THERE6.into()).bytes()).expect("send");
+        let speaks =
+            |heard: &[u8]| neighbour::speaker(heard) == Some(Speaker { mac: there.mac, ip: THERE6.into() });
+        assert!(std::iter::repeat_with(|| next_frame(&socket)).take(20).any(|heard| speaks(&heard)));
     });
 }
 

@@ -37,7 +37,7 @@ struct End {
 impl End {
     fn open(port: &str) -> (Port, RawSocket) {
         let port = Port::find(port).expect("made before");
-        let socket = RawSocket::open(&port, Filter::Heartbeat { port: HB_PORT }).expect("root");
+        let socket = RawSocket::open(&port, Filter::Heartbeat { port: HB_PORT, ipv6: false }).expect("root");
         (port, socket)
     }
 
@@ -53,8 +53,8 @@ impl End {
         let udp = Udp {
             src_mac: self.port.mac,
             dst_mac: to_mac,
-            src_ip: HERE,
-            dst_ip: THERE,
+            src_ip: HERE.into(),
+            dst_ip: THERE.into(),
             src_port: HB_PORT,
             dst_port: HB_PORT,
             payload: &datagram[..length],

@@ -12,7 +12,7 @@ use crate::partition::{self, Partition, PartitionError};
 use crate::tool::{self, CommandError, Outcome};
 use arguments::{Arguments, Call, drop_connection};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,9 +37,9 @@ pub const SECRET_BYTES_MAX: usize = 63;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Own address on the heartbeat link.
-    pub local: Ipv4Addr,
-    /// Peer's address there.
-    pub peer: Ipv4Addr,
+    pub local: IpAddr,
+    /// Peer's address there, of the same kind.
+    pub peer: IpAddr,
     /// TCP port, the same on both units.
     pub port: u16,
 }
@@ -47,7 +47,10 @@ pub struct Endpoint {
 impl Endpoint {
     /// Local and peer address as the tool takes them.
     fn addresses(self) -> (String, String) {
-        let address = |ip: Ipv4Addr| format!("ipv4:{ip}:{}", self.port);
+        let address = |ip: IpAddr| match ip {
+            IpAddr::V4(ip) => format!("ipv4:{ip}:{}", self.port),
+            IpAddr::V6(ip) => format!("ipv6:[{ip}]:{}", self.port),
+        };
         (address(self.local), address(self.peer))
     }
 }

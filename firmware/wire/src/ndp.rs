@@ -2,7 +2,7 @@
 //! their parsing; what [`crate::arp`] is for IPv4. Decides nothing about who answers for what. Routers, redirects and
 //! extension headers are not read. RFC 4861 sections 4.3, 4.4, 7.1; RFC 4862 section 5.4 (probe); RFC 2464 (Ethernet).
 
-use crate::frame::ETHERNET_BYTES;
+use crate::frame::{ETHERNET_BYTES, IPV6_BYTES};
 use core::net::Ipv6Addr;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
@@ -10,7 +10,6 @@ use smoltcp::wire::{
     Ipv6Packet, Ipv6Repr, NdiscNeighborFlags, NdiscRepr,
 };
 
-const IPV6_BYTES: usize = 40;
 /// A solicitation or advertisement without options: ICMPv6 header, flags, target.
 const MESSAGE_BYTES: usize = 24;
 /// The option with a link-layer address.

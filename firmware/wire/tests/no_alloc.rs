@@ -24,8 +24,8 @@ fn the_heartbeat_path_allocates_nothing() {
                 let udp = Udp {
                     src_mac: [2; 6],
                     dst_mac: [4; 6],
-                    src_ip: Ipv4Addr::new(10, 0, 0, 1),
-                    dst_ip: Ipv4Addr::new(10, 0, 0, 2),
+                    src_ip: Ipv4Addr::new(10, 0, 0, 1).into(),
+                    dst_ip: Ipv4Addr::new(10, 0, 0, 2).into(),
                     src_port: 20000,
                     dst_port: 20000,
                     payload: &datagram[..length],

@@ -97,8 +97,8 @@ mod tests {
             let udp = frame::Udp {
                 src_mac: [2, 0, 0, 0, 0, 1],
                 dst_mac: [2, 0, 0, 0, 0, 2],
-                src_ip: Ipv4Addr::new(10, 0, 0, 1),
-                dst_ip: Ipv4Addr::new(10, 0, 0, 2),
+                src_ip: Ipv4Addr::new(10, 0, 0, 1).into(),
+                dst_ip: Ipv4Addr::new(10, 0, 0, 2).into(),
                 src_port: 20000,
                 dst_port: 20000,
                 payload: &bytes[..n],

@@ -4,9 +4,8 @@
 use super::stream::{self, StreamError};
 use super::{CallError, Control, State, Way, entropy};
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use twinpost_control::{BODY_BYTES_MAX, Channel, GREETING_MESSAGE_BYTES, Handshake, Kind, Message, Service};
 use twinpost_types::LinkId;
 
@@ -93,15 +92,15 @@ async fn connect_over(control: &Control, way: &Way) -> Result<Line, String> {
 }
 
 async fn open(way: &Way) -> io::Result<TcpStream> {
-    let socket = TcpSocket::new_v4()?;
+    let socket = way.socket()?;
     if let Some(device) = &way.device {
         socket.bind_device(Some(device.as_bytes()))?;
     }
     // Any port, but the link's own address.
     let mut own = way.own;
     own.set_port(0);
-    socket.bind(SocketAddr::V4(own))?;
-    let stream = socket.connect(SocketAddr::V4(way.peer)).await?;
+    socket.bind(own)?;
+    let stream = socket.connect(way.peer).await?;
     stream::prepare(&stream)?;
     Ok(stream)
 }

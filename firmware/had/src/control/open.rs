@@ -4,7 +4,7 @@ use super::{Control, Setup, State, Way};
 use crate::network::unit_id;
 use crate::shared::Shared;
 use std::fmt::Write as _;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -27,8 +27,8 @@ pub fn open(config: &Config, keys: &Keys, shared: &Shared) -> Arc<Control> {
         Some(Way {
             link,
             device: Some(heartbeat.port.to_string()),
-            own: SocketAddrV4::new(heartbeat.ip.address(), port),
-            peer: SocketAddrV4::new(heartbeat.peer, port),
+            own: SocketAddr::new(heartbeat.ip.address(), port),
+            peer: SocketAddr::new(heartbeat.peer, port),
         })
     };
     let ways: Vec<Way> = LinkId::ALL.into_iter().filter_map(way).collect();

@@ -4,10 +4,9 @@
 use super::stream::{self, StreamError};
 use super::{Control, Way, count, entropy, limit};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use twinpost_control::{
     BODY_BYTES_MAX, Channel, GREETING_MESSAGE_BYTES, Handshake, HandshakeError, Kind, Message, Service,
@@ -46,12 +45,12 @@ pub async fn listen(
 }
 
 fn open(way: &Way) -> io::Result<TcpListener> {
-    let socket = TcpSocket::new_v4()?;
+    let socket = way.socket()?;
     socket.set_reuseaddr(true)?;
     if let Some(device) = &way.device {
         socket.bind_device(Some(device.as_bytes()))?;
     }
-    socket.bind(SocketAddr::V4(way.own))?;
+    socket.bind(way.own)?;
     socket.listen(BACKLOG)
 }
 
@@ -67,7 +66,7 @@ async fn accept(
             Ok(accepted) => accepted,
             Err(error) => return error,
         };
-        if from.ip() != *way.peer.ip() {
+        if from.ip() != way.peer.ip() {
             count(&control.counters.stranger);
             continue;
         }

@@ -20,7 +20,7 @@ fn port() -> u16 {
 }
 
 fn unit(password: u8, own: [u8; 4], peer: [u8; 4], port: u16) -> Arc<Control> {
-    let at = |ip: [u8; 4]| SocketAddrV4::new(ip.into(), port);
+    let at = |ip: [u8; 4]| SocketAddr::new(ip.into(), port);
     let way = Way { link: LinkId::ALL[0], device: None, own: at(own), peer: at(peer) };
     Control::new(Setup {
         key: ControlKey::new([password; 32]),
@@ -48,8 +48,8 @@ async fn pair() -> (Arc<Control>, Arc<Control>) {
 async fn raw(to: &Control) -> TcpStream {
     let way = &to.setup.ways[0];
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.bind((*way.peer.ip(), 0).into()).unwrap();
-    socket.connect(way.own.into()).await.unwrap()
+    socket.bind((way.peer.ip(), 0).into()).unwrap();
+    socket.connect(way.own).await.unwrap()
 }
 
 async fn counted(counter: &AtomicU64, at_least: u64) {

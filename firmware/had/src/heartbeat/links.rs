@@ -1,12 +1,13 @@
 //! The heartbeat links of the thread: sealed heartbeats out, opened heartbeats and neighbours in. Allocates nothing.
 
 use rustix::fd::{AsFd, BorrowedFd};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use twinpost_ha::ProbeTarget;
 use twinpost_net::links::Carrier;
 use twinpost_net::raw::{FRAME_BUF_BYTES, RawSocket};
 use twinpost_types::{Heard as LastHeard, Instant, LINKS, LinkId, Report};
-use twinpost_wire::{Accepted, Counters, DATAGRAM_BYTES_MAX, Drop, LinkState, Session, arp, frame};
+use twinpost_wire::neighbour::{self, Own};
+use twinpost_wire::{Accepted, Counters, DATAGRAM_BYTES_MAX, Drop, LinkState, Session, frame};
 
 const BROADCAST: [u8; 6] = [0xff; 6];
 
@@ -19,9 +20,9 @@ pub struct LinkSetup {
     /// Own MAC address.
     pub mac: [u8; 6],
     /// Own address.
-    pub ip: Ipv4Addr,
-    /// The peer's address.
-    pub peer: Ipv4Addr,
+    pub ip: IpAddr,
+    /// The peer's address, of the same kind.
+    pub peer: IpAddr,
 }
 
 /// All heartbeat links and the session over them.
@@ -43,10 +44,20 @@ pub enum Heard {
     Accepted(Accepted),
     /// A greeting that must be answered at once.
     MustAnswer,
-    /// An ARP packet of this address.
-    Neighbour(Ipv4Addr),
+    /// A packet of ARP or neighbour discovery of this address.
+    Neighbour(IpAddr),
     /// Something that was counted and forgotten.
     Nothing,
+}
+
+impl LinkSetup {
+    fn own(&self) -> Own {
+        let (ipv4, ipv6) = match self.ip {
+            IpAddr::V4(ip) => (ip, Ipv6Addr::UNSPECIFIED),
+            IpAddr::V6(ip) => (Ipv4Addr::UNSPECIFIED, ip),
+        };
+        Own { mac: self.mac, ipv4, ipv6 }
+    }
 }
 
 impl Links {
@@ -115,13 +126,13 @@ impl Links {
     /// Asks the peer's kernel on this link.
     pub fn probe(&self, link: LinkId) {
         if let Some(setup) = &self.links[link.index()] {
-            let _ = setup.socket.send(&arp::request(setup.mac, setup.ip, setup.peer, None));
+            let _ = setup.socket.send(neighbour::request(&setup.own(), setup.peer).bytes());
         }
     }
 
     /// The probe that an answer from `ip` on this link answers.
     #[must_use]
-    pub fn probe_target(&self, link: LinkId, ip: Ipv4Addr) -> Option<ProbeTarget> {
+    pub fn probe_target(&self, link: LinkId, ip: IpAddr) -> Option<ProbeTarget> {
         let setup = self.links[link.index()].as_ref()?;
         (setup.peer == ip).then_some(ProbeTarget::PeerHeartbeat(link))
     }
@@ -134,10 +145,9 @@ impl Links {
     }
 
     fn open(&mut self, link: LinkId, bytes: &[u8]) -> Heard {
-        if let Some(arp) = arp::parse(bytes) {
-            return Heard::Neighbour(arp.sender_ip);
-        }
-        let Some(udp) = frame::parse(bytes) else { return Heard::Nothing };
+        let Some(udp) = frame::parse(bytes) else {
+            return neighbour::speaker(bytes).map_or(Heard::Nothing, |speaker| Heard::Neighbour(speaker.ip));
+        };
         if udp.dst_port != self.port {
             return Heard::Nothing;
         }

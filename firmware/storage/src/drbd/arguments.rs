@@ -189,12 +189,11 @@ fn cut(secret: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
 
     #[test]
     fn connect_carries_the_settings_of_the_specification() {
-        let endpoint =
-            Endpoint { local: Ipv4Addr::new(10, 0, 0, 1), peer: Ipv4Addr::new(10, 0, 0, 2), port: 20003 };
+        let ip = |text: &str| text.parse().expect("an address");
+        let endpoint = Endpoint { local: ip("10.0.0.1"), peer: ip("10.0.0.2"), port: 20003 };
         let call = Arguments::new(VolumeId::Queue).connect(endpoint, Some("abcdef"));
         let line = call.args.join(" ");
         assert!(
@@ -207,6 +206,9 @@ mod tests {
             assert!(call.args.iter().any(|argument| argument == setting), "{setting} in {line}");
         }
         assert_eq!(call.args.iter().filter(|argument| argument.starts_with("--after-sb")).count(), 3);
+        let endpoint = Endpoint { local: ip("fd00::1"), peer: ip("fd00::2"), port: 20003 };
+        let line = Arguments::new(VolumeId::Queue).connect(endpoint, None).args.join(" ");
+        assert!(line.starts_with("connect queue ipv6:[fd00::1]:20003 ipv6:[fd00::2]:20003 "), "{line}");
     }
 
     #[test]
