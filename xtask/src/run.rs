@@ -22,7 +22,7 @@ use anyhow::Context;
 use std::path::{Path, PathBuf};
 use twinpost_harness::pair::PairSettings;
 use twinpost_harness::qemu::{Accelerator, choose};
-use twinpost_scenario::Firmware;
+use twinpost_scenario::{Firmware, MachineKind};
 
 /// Longest folder of a run, bytes: a unix socket's path ends at 107, and `/a/port1.vm` follows.
 const FOLDER_BYTES_MAX: usize = 90;
@@ -86,6 +86,7 @@ impl Bench {
             image,
             folder,
             firmware: Firmware::Bios,
+            machines: [MachineKind::default(); 2],
             kvm: accelerator == Accelerator::Kvm,
             memory_mib: args.memory,
             processors: args.processors,

@@ -28,6 +28,8 @@ pub use parse::BoardError;
 pub const PORTS_MAX: usize = 8;
 /// Most modules a board file may name.
 pub const MODULES_MAX: usize = 64;
+/// Most countdowns of a watchdog; chips have one or two.
+pub const COUNTDOWNS_MAX: u32 = 2;
 /// Longest board file, bytes.
 pub const FILE_BYTES_MAX: usize = 16 * 1024;
 
@@ -50,10 +52,12 @@ pub struct Board {
     pub modules: Vec<String>,
     /// LED roles.
     pub leds: Vec<Led>,
-    /// Hardware watchdog; without one a software one is armed.
-    pub watchdog: Option<Watchdog>,
+    /// Hardware watchdogs, the best first: the first one that can be armed is used, without any a software one.
+    pub watchdogs: Vec<Watchdog>,
     /// Operator's console, a name in `/dev`.
     pub console: String,
+    /// A second operator's console on a screen and a keyboard, a name in `/dev`.
+    pub screen: Option<String>,
     /// Machine console (harness), a name in `/dev`.
     pub machine_console: Option<String>,
     /// Named drive bays. Empty = the boot disk only.
@@ -115,10 +119,12 @@ pub struct Led {
 /// A hardware watchdog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watchdog {
-    /// Kernel module.
-    pub module: String,
+    /// Kernel modules in the order of loading, the driver last.
+    pub modules: Vec<String>,
     /// What `/sys/class/watchdog/*/identity` says, `*` for any text; empty = the first one.
     pub identity: String,
+    /// How many countdowns run out, one after the other, before it resets the box: 1 to [`COUNTDOWNS_MAX`].
+    pub countdowns: u32,
 }
 
 /// A drive bay.

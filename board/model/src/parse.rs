@@ -1,7 +1,9 @@
 //! `board.toml` into a valid [`Board`]: syntax by the toml crate, then every rule that the types cannot say. Unknown
 //! keys are errors, so that a spelling mistake in a board file is found when the board is built, not in the field.
 
-use crate::{Board, DmiMatch, Drive, FILE_BYTES_MAX, Led, MODULES_MAX, PORTS_MAX, Port, Tier, Watchdog};
+use crate::{
+    Board, COUNTDOWNS_MAX, DmiMatch, Drive, FILE_BYTES_MAX, Led, MODULES_MAX, PORTS_MAX, Port, Tier, Watchdog,
+};
 use serde::Deserialize;
 
 /// Why a board file is not accepted.
@@ -53,6 +55,7 @@ struct File {
     name: String,
     tier: String,
     console: String,
+    screen: Option<String>,
     machine_console: Option<String>,
     #[serde(default, rename = "match")]
     matches: Vec<MatchFile>,
@@ -64,7 +67,8 @@ struct File {
     modules: Vec<String>,
     #[serde(default)]
     leds: Vec<LedFile>,
-    watchdog: Option<WatchdogFile>,
+    #[serde(default)]
+    watchdogs: Vec<WatchdogFile>,
     #[serde(default)]
     drives: Vec<PlaceFile>,
 }
@@ -94,9 +98,10 @@ struct LedFile {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WatchdogFile {
-    module: String,
+    modules: Vec<String>,
     #[serde(default)]
     identity: String,
+    countdowns: Option<u32>,
 }
 
 impl File {
@@ -109,26 +114,24 @@ impl File {
         };
         word("id", &self.id)?;
         device("console", &self.console)?;
+        if let Some(name) = &self.screen {
+            device("screen", name)?;
+        }
         if let Some(name) = &self.machine_console {
             device("machine_console", name)?;
         }
-        for name in self.disk_modules.iter().chain(&self.modules) {
+        let of_watchdogs = self.watchdogs.iter().flat_map(|watchdog| &watchdog.modules);
+        let modules = self.disk_modules.iter().chain(&self.modules).chain(of_watchdogs);
+        for name in modules.clone() {
             word("modules", name)?;
         }
-        let modules = self.disk_modules.len() + self.modules.len();
+        let modules = modules.count();
         if modules > MODULES_MAX {
             return Err(value("modules", &modules.to_string(), "at most 64"));
         }
         let ports: Vec<Port> =
             self.ports.into_iter().map(|p| Port { label: p.label, address: p.address }).collect();
         check_ports(&ports)?;
-        let watchdog = match self.watchdog {
-            Some(w) => {
-                word("watchdog.module", &w.module)?;
-                Some(Watchdog { module: w.module, identity: w.identity })
-            }
-            None => None,
-        };
         Ok(Board {
             id: self.id,
             name: self.name,
@@ -138,8 +141,9 @@ impl File {
             disk_modules: self.disk_modules,
             modules: self.modules,
             leds: self.leds.into_iter().map(LedFile::check).collect::<Result<_, _>>()?,
-            watchdog,
+            watchdogs: self.watchdogs.into_iter().map(WatchdogFile::check).collect::<Result<_, _>>()?,
             console: self.console,
+            screen: self.screen,
             machine_console: self.machine_console,
             drives: self.drives.into_iter().map(|d| Drive { label: d.label, address: d.address }).collect(),
         })
@@ -156,6 +160,19 @@ impl MatchFile {
             product_name: self.product_name,
             board_name: self.board_name,
         })
+    }
+}
+
+impl WatchdogFile {
+    fn check(self) -> Result<Watchdog, BoardError> {
+        if self.modules.is_empty() {
+            return Err(value("watchdogs.modules", "", "names at least the driver"));
+        }
+        let countdowns = self.countdowns.unwrap_or(1);
+        if !(1..=COUNTDOWNS_MAX).contains(&countdowns) {
+            return Err(value("watchdogs.countdowns", &countdowns.to_string(), "1 or 2"));
+        }
+        Ok(Watchdog { modules: self.modules, identity: self.identity, countdowns })
     }
 }
 
@@ -225,6 +242,10 @@ mod tests {
             ("leds = [{ role = \"status\", device = \"../x\" }]\n", "a name in /sys/class/leds"),
             ("machine_console = \"../sda\"\n", "a device name in /dev"),
             ("modules = [\"a b\"]\n", "letters, digits"),
+            ("screen = \"tty 1\"\n", "a device name in /dev"),
+            ("[[watchdogs]]\nmodules = []\n", "at least the driver"),
+            ("[[watchdogs]]\nmodules = [\"x\"]\ncountdowns = 0\n", "1 or 2"),
+            ("[[watchdogs]]\nmodules = [\"../x\"]\n", "letters, digits"),
         ];
         for (extra, expected) in cases {
             let error = Board::parse(&format!("{BASE}{extra}")).expect_err(extra).to_string();

@@ -2,6 +2,7 @@
 //! root A boots slot B, or stops with a clear line on the console; altered code never runs.
 
 use crate::clock::{Micros, wait_until};
+use crate::console::Console;
 use crate::pair::PairSettings;
 use crate::provision;
 use crate::qemu::{
@@ -12,6 +13,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use twinpost_scenario::MachineKind;
 
 /// Three tries of slot A that end in a panic of 10 s each, then slot B up to its supervisor, under emulation.
 const LIMIT: Duration = Duration::from_secs(360);
@@ -76,10 +78,11 @@ pub fn altered_root(settings: &PairSettings) -> Result<String, AlteredError> {
         memory_mib: settings.memory_mib,
         processors: settings.processors,
         firmware: settings.firmware,
+        kind: MachineKind::Q35,
         kvm: settings.kvm,
     };
     let console = layout.console_log();
-    let watch = Watch::start(&layout.machine());
+    let watch = Watch::start(Console::of(&layout, MachineKind::Q35));
     let mut machine = Machine::new("a", layout, machine_settings, Vec::new());
     machine.power_on(&[])?;
     watch.set_powered(true);

@@ -1,13 +1,15 @@
-//! The client of a unit's machine console: one command line in the operator's syntax, one JSON line back
-//! (ARCHITECTURE, "Machine console"). The line is a serial port of a machine that boots, dies and comes back: commands may be lost,
+//! The client of a unit's console: one command line in the operator's syntax, one JSON line back (ARCHITECTURE, "Machine console"). A
+//! unit without a machine console is asked on the operator's, where `--json` before a command asks for such an answer. The line is a serial port of a machine that boots, dies and comes back: commands may be lost,
 //! and kernel messages may stand between answers. What is no answer is skipped; what got no answer is an error, and the
 //! caller decides whether asking again is harmless.
 
+use crate::qemu::Layout;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use twinpost_api::{EventRecord, LINE_BYTES_MAX, Reply, Status};
+use twinpost_scenario::MachineKind;
 
 /// Time in which leftovers of an earlier, late answer arrive after a new connection.
 const SETTLE: Duration = Duration::from_millis(30);
@@ -39,15 +41,24 @@ pub enum ConsoleError {
 /// The line to one unit. Connects when it is first needed, and again after the unit was off.
 pub struct Console {
     path: PathBuf,
+    /// What asks for an answer in JSON.
+    prefix: &'static str,
     stream: Option<UnixStream>,
     heard: Vec<u8>,
 }
 
 impl Console {
-    /// A line over the unix socket at `path`; nothing is opened yet.
+    /// The line to the unit with these files and this hardware; nothing is opened yet.
     #[must_use]
-    pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), stream: None, heard: Vec::new() }
+    pub fn of(layout: &Layout, kind: MachineKind) -> Self {
+        match kind {
+            MachineKind::Q35 => Self::new(layout.machine(), ""),
+            MachineKind::Pc | MachineKind::Express => Self::new(layout.console(), "--json "),
+        }
+    }
+
+    fn new(path: PathBuf, prefix: &'static str) -> Self {
+        Self { path, prefix, stream: None, heard: Vec::new() }
     }
 
     /// The status.
@@ -127,7 +138,8 @@ impl Console {
         while self.fill(Instant::now())? {}
         self.heard.clear();
         if let Some(stream) = &mut self.stream {
-            stream.write_all(format!("{command}\n").as_bytes()).map_err(ConsoleError::Gone)?;
+            let line = format!("{}{command}\n", self.prefix);
+            stream.write_all(line.as_bytes()).map_err(ConsoleError::Gone)?;
         }
         loop {
             while let Some(line) = self.take_line() {
@@ -214,7 +226,7 @@ mod tests {
                 }
             }
         });
-        let mut console = Console::new(&path);
+        let mut console = Console::new(path, "");
         let limit = Duration::from_secs(5);
         for _ in 0..2 {
             assert_eq!(console.events(0, limit).unwrap(), []);

@@ -5,7 +5,7 @@
 //! neither end is pulled. Service and management ports hang on switches: only their own cable counts.
 
 use crate::clock::{Micros, wait_until};
-use crate::console::ConsoleError;
+use crate::console::{Console, ConsoleError};
 use crate::host::{Host, HostSettings, Mac};
 use crate::mail::{
     Ledger, Load, LoadSettings, Mailbox, MailboxLogin, MailboxOrders, NextHop, Outages, Probe,
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 /// Names of the units; index 0 is the configured primary.
 pub use twinpost_scenario::UNITS;
-use twinpost_scenario::{DiskFault, Firmware, PORTS};
+use twinpost_scenario::{DiskFault, Firmware, MachineKind, PORTS};
 use twinpost_switch::{Faults, Kind, Lan, LanError, PortId};
 
 /// First port (from 0) that is a direct cable.
@@ -36,6 +36,8 @@ pub struct PairSettings {
     pub folder: PathBuf,
     /// Boot firmware of both units.
     pub firmware: Firmware,
+    /// Hardware of each unit.
+    pub machines: [MachineKind; 2],
     /// True with KVM.
     pub kvm: bool,
     /// Memory of each unit, MiB.
@@ -268,6 +270,12 @@ impl Pair {
         self.units[unit].powered
     }
 
+    /// What hardware a unit is made of.
+    #[must_use]
+    pub fn kind(&self, unit: usize) -> MachineKind {
+        self.units[unit].machine.kind()
+    }
+
     /// Where a unit's files are.
     #[must_use]
     pub fn layout(&self, unit: usize) -> &Layout {
@@ -375,9 +383,10 @@ fn unit(settings: &PairSettings, index: usize, lans: &[Lan; PORTS]) -> Result<Un
         memory_mib: settings.memory_mib,
         processors: settings.processors,
         firmware: settings.firmware,
+        kind: settings.machines[index],
         kvm: settings.kvm,
     };
-    let watch = Watch::start(&layout.machine());
+    let watch = Watch::start(Console::of(&layout, machine.kind));
     let machine = Machine::new(UNITS[index], layout, machine, nics);
     Ok(Unit {
         machine,

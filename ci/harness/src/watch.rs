@@ -7,7 +7,6 @@
 use crate::clock::Micros;
 use crate::console::{Console, ConsoleError};
 use std::collections::VecDeque;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -75,12 +74,12 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches the unit whose machine console is at `path`.
+    /// Watches the unit behind `console`.
     #[must_use]
-    pub fn start(path: &Path) -> Self {
+    pub fn start(console: Console) -> Self {
         let shared = Arc::new(Shared {
             view: Mutex::default(),
-            console: Mutex::new(Console::new(path)),
+            console: Mutex::new(console),
             powered: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });

@@ -9,8 +9,8 @@ mod print;
 mod words;
 
 pub use model::{
-    Action, Destination, DiskFault, Expectation, Firmware, Group, LoadOrder, PORTS, Scenario, Step, Stress,
-    UNITS, What,
+    Action, Destination, DiskFault, Expectation, Firmware, Group, LoadOrder, MachineKind, PORTS, Scenario,
+    Step, Stress, UNITS, What,
 };
 pub use parse::parse;
 pub use words::ScenarioError;

@@ -15,6 +15,8 @@ pub struct Scenario {
     pub group: Group,
     /// What boots them (addition: `firmware bios|ovmf`).
     pub firmware: Firmware,
+    /// What machine each unit is (addition: `machine <unit> q35|pc|express`).
+    pub machines: [MachineKind; 2],
     /// HA settings before the start, variable and value.
     pub settings: Vec<(String, String)>,
     /// Everything else in the order of the file.
@@ -29,6 +31,24 @@ pub enum Firmware {
     Bios,
     /// UEFI.
     Ovmf,
+}
+
+/// What hardware a unit is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MachineKind {
+    /// QEMU's q35 with virtio devices: the board `qemu-q35`.
+    #[default]
+    Q35,
+    /// QEMU's i440FX with an IDE drive and conventional network cards: a box that no board file knows.
+    Pc,
+    /// QEMU's q35 with an NVMe drive, network cards behind PCI Express ports and the chipset's watchdog: another such box.
+    Express,
+}
+
+impl MachineKind {
+    /// All kinds, by their word in a scenario.
+    pub const ALL: [(&str, MachineKind); 3] =
+        [("q35", Self::Q35), ("pc", Self::Pc), ("express", Self::Express)];
 }
 
 /// `group …`

@@ -1,7 +1,8 @@
 //! Text to [`Scenario`]. The grammar is the table of the house (section "Simulator and scenario files").
 
 use crate::model::{
-    Action, Destination, DiskFault, Expectation, Firmware, Group, LoadOrder, Scenario, Step, Stress, What,
+    Action, Destination, DiskFault, Expectation, Firmware, Group, LoadOrder, MachineKind, Scenario, Step,
+    Stress, What,
 };
 use crate::words::{Parsed, ScenarioError, Words};
 
@@ -20,6 +21,7 @@ pub fn parse(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
     let mut scenario = Scenario {
         group: Group::ActivePassive,
         firmware: Firmware::Bios,
+        machines: [MachineKind::default(); 2],
         settings: Vec::new(),
         steps: Vec::new(),
     };
@@ -48,6 +50,7 @@ pub fn parse(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
 enum Verb {
     Group,
     Firmware,
+    Machine,
     Set,
     Expect,
     Hold,
@@ -61,6 +64,7 @@ fn line(scenario: &mut Scenario, mut words: Words<'_>, number: usize, raw: &str)
         _ => words.choice(&[
             ("group", Verb::Group),
             ("firmware", Verb::Firmware),
+            ("machine", Verb::Machine),
             ("set", Verb::Set),
             ("expect", Verb::Expect),
             ("hold", Verb::Hold),
@@ -72,7 +76,7 @@ fn line(scenario: &mut Scenario, mut words: Words<'_>, number: usize, raw: &str)
     };
     let started = !scenario.steps.is_empty();
     let (at, what) = match verb {
-        Verb::Group | Verb::Firmware | Verb::Set if started => {
+        Verb::Group | Verb::Firmware | Verb::Machine | Verb::Set if started => {
             return Err(words.error(
                 1,
                 "this line belongs before the first action",
@@ -85,6 +89,11 @@ fn line(scenario: &mut Scenario, mut words: Words<'_>, number: usize, raw: &str)
         }
         Verb::Firmware => {
             scenario.firmware = words.choice(&[("bios", Firmware::Bios), ("ovmf", Firmware::Ovmf)])?;
+            return words.finish();
+        }
+        Verb::Machine => {
+            let unit = words.unit()?;
+            scenario.machines[unit] = words.choice(&MachineKind::ALL)?;
             return words.finish();
         }
         Verb::Set => {

@@ -59,6 +59,17 @@ fn every_shipped_file() {
 }
 
 #[test]
+fn hardware_is_a_units_own_and_comes_before_the_start() {
+    let scenario = parse("x.scn", "group active-passive\nmachine b express\nat 1s repair\n").unwrap();
+    assert_eq!(scenario.machines, [MachineKind::Q35, MachineKind::Express]);
+    assert_eq!(parse("x.scn", &scenario.to_string()).unwrap().machines, scenario.machines);
+    assert!(refusal("group active-passive\nmachine a toaster\n").contains("q35, pc, express"));
+    assert!(
+        refusal("group active-passive\nat 1s repair\nmachine a pc\n").contains("before the first action")
+    );
+}
+
+#[test]
 fn every_action_of_the_table() {
     let second = Duration::from_secs(1);
     let cases = [

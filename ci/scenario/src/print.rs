@@ -1,6 +1,8 @@
 //! A scenario back to text, in the grammar of `parse`: for scenarios that a program made. Comments of a file are not kept.
 
-use crate::{Action, Destination, DiskFault, Expectation, Firmware, Group, Scenario, Stress, UNITS, What};
+use crate::{
+    Action, Destination, DiskFault, Expectation, Firmware, Group, MachineKind, Scenario, Stress, UNITS, What,
+};
 use std::fmt::{Display, Formatter, Result};
 use std::time::Duration;
 
@@ -12,6 +14,13 @@ impl Display for Scenario {
         }
         if self.firmware == Firmware::Ovmf {
             writeln!(f, "firmware ovmf")?;
+        }
+        for (unit, machine) in UNITS.iter().zip(self.machines) {
+            let kind =
+                MachineKind::ALL.iter().find(|(_, kind)| *kind == machine && machine != MachineKind::Q35);
+            if let Some((word, _)) = kind {
+                writeln!(f, "machine {unit} {word}")?;
+            }
         }
         for (variable, value) in &self.settings {
             writeln!(f, "set {variable} {value}")?;

@@ -4,7 +4,8 @@
 use crate::rng::Rng;
 use std::time::Duration;
 use twinpost_scenario::{
-    Action, Destination, DiskFault, Expectation, Firmware, Group, LoadOrder, Scenario, Step, Stress, What,
+    Action, Destination, DiskFault, Expectation, Firmware, Group, LoadOrder, MachineKind, Scenario, Step,
+    Stress, What,
 };
 
 /// Most faults of one scenario.
@@ -62,6 +63,7 @@ pub fn scenario(seed: u64) -> Scenario {
     let mut scenario = Scenario {
         group: Group::ActivePassive,
         firmware: Firmware::Bios,
+        machines: [MachineKind::default(); 2],
         settings: settings.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect(),
         steps: Vec::new(),
     };

@@ -29,7 +29,8 @@ const USAGE: &str = "\
 usage: twinpostctl [--json] [COMMAND WORDS...]
 
 With a command: runs it and ends. Without: reads one command a line from standard input.
---json    answers with one JSON line for each command, without prompt and without echo
+--json    answers with one JSON line for each command, without prompt and without echo; at the beginning of a command
+          line: answers that one command so
 
 exit codes: 0 done, 1 refused (nothing was changed), 2 not a command, 3 the supervisor cannot be reached";
 
@@ -88,13 +89,24 @@ fn console(json: bool) -> i32 {
         };
         let answer = match &line {
             Line::Text(line) if line.trim().is_empty() && !json => continue,
-            Line::Text(line) => answer(&line.split_ascii_whitespace().collect::<Vec<_>>()).0,
+            Line::Text(line) => answer(&command_words(line).1).0,
             Line::Bad(why) => Answer::Reply(refused((*why).into())),
         };
+        let json = json || matches!(&line, Line::Text(line) if command_words(line).0);
         if say(&format!("{}\n", text(&answer, json))).is_err() {
             return REFUSED;
         }
     }
+}
+
+/// The words of a command line, and whether it asks for an answer in JSON: a program on the operator's console.
+fn command_words(line: &str) -> (bool, Vec<&str>) {
+    let mut words: Vec<_> = line.split_ascii_whitespace().collect();
+    let json = words.first() == Some(&"--json");
+    if json {
+        words.remove(0);
+    }
+    (json, words)
 }
 
 /// What a command is answered with.

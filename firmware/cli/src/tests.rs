@@ -165,6 +165,13 @@ fn lines_are_bounded_and_garbage_is_answered() {
 }
 
 #[test]
+fn a_program_on_the_operators_console_asks_for_json() {
+    assert_eq!(command_words("--json get system\r\n"), (true, vec!["get", "system"]));
+    assert_eq!(command_words("get --json\n"), (false, vec!["get", "--json"]));
+    assert_eq!(command_words(" \n"), (false, vec![]));
+}
+
+#[test]
 fn json_answers_are_one_line() {
     let (help, code) = answer(&["help"]);
     assert_eq!(code, DONE);

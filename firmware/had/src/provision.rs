@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use thiserror::Error;
 use twinpost_config::{Config, SCRIPT_BYTES_MAX};
 use twinpost_storage::durable::Store;
@@ -13,7 +14,11 @@ const RECORD: &str = "config";
 /// The file that makes a disk a provisioning disk.
 const SCRIPT_NAME: &str = "twinpost.conf";
 /// Block devices that are never provisioning disks.
-const NOT_DISKS: [&str; 6] = ["dm-", "drbd", "loop", "ram", "sr", "zram"];
+const NOT_DISKS: [&str; 7] = ["dm-", "drbd", "fd", "loop", "ram", "sr", "zram"];
+/// How often a disk is looked for before the unit starts without one: a stick on USB shows up some seconds after its driver.
+const LOOKS: u32 = 40;
+/// Time between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Why there is no configuration. Every text says what to do.
 #[derive(Debug, Error)]
@@ -71,7 +76,8 @@ pub fn load(store: &Store, ports: &[&str]) -> Result<Found, ConfigError> {
         let config = parse(&text, ports, "the state partition")?;
         return Ok(Found { config, revision: record.generation, from_disk: None });
     }
-    let (disk, text) = search(Path::new("/sys/block"), Path::new("/dev"))?;
+    let wait = || std::thread::sleep(LOOK_EVERY);
+    let (disk, text) = search(Path::new("/sys/block"), Path::new("/dev"), wait)?;
     let config = parse(&text, ports, &format!("disk {disk}"))?;
     let revision = store.write(RECORD, text.as_bytes()).map_err(|e| ConfigError::State(chain(&e)))?;
     Ok(Found { config, revision, from_disk: Some(disk) })
@@ -84,8 +90,19 @@ fn parse(text: &str, ports: &[&str], source_name: &str) -> Result<Config, Config
     })
 }
 
+/// Looks until there is a disk that can be one.
+fn search(sys_block: &Path, dev: &Path, mut wait: impl FnMut()) -> Result<(String, String), ConfigError> {
+    for _ in 1..LOOKS {
+        match look(sys_block, dev) {
+            Err(ConfigError::Nothing) => wait(),
+            found => return found,
+        }
+    }
+    look(sys_block, dev)
+}
+
 /// Looks at every whole disk without partitions.
-fn search(sys_block: &Path, dev: &Path) -> Result<(String, String), ConfigError> {
+fn look(sys_block: &Path, dev: &Path) -> Result<(String, String), ConfigError> {
     let mut failure = ConfigError::Nothing;
     for disk in candidates(sys_block) {
         match read_script(&dev.join(&disk)) {
@@ -102,7 +119,7 @@ fn candidates(sys_block: &Path) -> Vec<String> {
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
         .filter(|name| !NOT_DISKS.iter().any(|prefix| name.starts_with(prefix)))
-        .filter(|name| !has_partitions(&sys_block.join(name)))
+        .filter(|name| !has_partitions(&sys_block.join(name)) && has_medium(&sys_block.join(name)))
         .collect();
     disks.sort();
     disks
@@ -111,6 +128,11 @@ fn candidates(sys_block: &Path) -> Vec<String> {
 fn has_partitions(sys_disk: &PathBuf) -> bool {
     std::fs::read_dir(sys_disk)
         .is_ok_and(|folder| folder.flatten().any(|entry| entry.path().join("partition").exists()))
+}
+
+/// Card readers are disks also while no card is in them.
+fn has_medium(sys_disk: &Path) -> bool {
+    std::fs::read_to_string(sys_disk.join("size")).is_ok_and(|sectors| sectors.trim() != "0")
 }
 
 /// The script of a provisioning disk, or what stands there instead.
@@ -166,15 +188,46 @@ mod tests {
         assert!(read_script(disk(&other.into_inner().unwrap()).path()).unwrap_err().contains("other.txt"));
     }
 
-    #[test]
-    fn a_script_is_read_whole() {
-        let script = "config system ha\nend\n";
+    const SCRIPT: &str = "config system ha\nend\n";
+
+    fn archive() -> Vec<u8> {
         let mut archive = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_ustar();
-        header.set_size(script.len() as u64);
-        archive.append_data(&mut header, SCRIPT_NAME, script.as_bytes()).unwrap();
+        header.set_size(SCRIPT.len() as u64);
+        archive.append_data(&mut header, SCRIPT_NAME, SCRIPT.as_bytes()).unwrap();
         let mut bytes = archive.into_inner().unwrap();
         bytes.resize(1 << 20, 0x5A);
-        assert_eq!(read_script(disk(&bytes).path()).unwrap(), script);
+        bytes
+    }
+
+    #[test]
+    fn a_script_is_read_whole() {
+        assert_eq!(read_script(disk(&archive()).path()).unwrap(), SCRIPT);
+    }
+
+    #[test]
+    fn a_disk_that_shows_up_late_is_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let (sys, dev) = (root.path().join("sys"), root.path().join("dev"));
+        let make = |name: &str, sectors: &str| {
+            std::fs::create_dir_all(sys.join(name)).unwrap();
+            std::fs::write(sys.join(name).join("size"), sectors).unwrap();
+        };
+        std::fs::create_dir_all(&dev).unwrap();
+        // A card reader without a card, and a floppy drive.
+        make("sda", "0\n");
+        make("fd0", "8\n");
+        let mut looks = 0;
+        let none = search(&sys, &dev, || looks += 1);
+        assert!(matches!(none, Err(ConfigError::Nothing)) && looks == LOOKS - 1);
+        let mut looks = 0;
+        let found = search(&sys, &dev, || {
+            looks += 1;
+            if looks == 3 {
+                make("sdb", "2048\n");
+                std::fs::write(dev.join("sdb"), archive()).unwrap();
+            }
+        });
+        assert_eq!((found.unwrap(), looks), (("sdb".to_owned(), SCRIPT.to_owned()), 3));
     }
 }

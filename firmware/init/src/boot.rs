@@ -16,6 +16,8 @@ use twinpost_hal_linux::{DeviceWatchdog, Roots};
 
 /// Where modules of watchdogs without hardware come from.
 const SOFT_WATCHDOG: &str = "softdog";
+/// What that one calls itself.
+const SOFT_IDENTITY: &str = "Software Watchdog";
 
 /// Folders that programs expect below the tmpfs mounts.
 const FOLDERS: &[&str] = &[
@@ -77,8 +79,9 @@ pub fn run() -> Result<Booted, &'static str> {
     }
     let board = boot.board.ok_or("board")?;
     let slot = fs::read_to_string("/proc/cmdline").ok().and_then(|text| cmdline::slot(&text));
+    let console = Some(board.console).filter(|name| has_terminal(name));
     Ok(Booted {
-        terminals: Terminals { console: board.console, machine: board.machine_console },
+        terminals: Terminals { console, screen: board.screen, machine: board.machine_console },
         watchdog: boot.watchdog,
         durable_log: boot.durable_log,
         slot,
@@ -119,22 +122,36 @@ impl Boot {
 
     fn arm_watchdog(&mut self) -> Outcome {
         self.modules = modules::Modules::of_running_kernel()?;
-        let wanted = self.board()?.watchdog.clone();
-        let hardware = wanted.ok_or("the board has none".into()).and_then(|wanted| {
-            self.modules.load(&wanted.module, "")?;
-            Ok::<_, Box<dyn Error>>(DeviceWatchdog::find(&Roots::default(), &wanted.identity)?)
-        });
-        let mut watchdog = match hardware {
-            Ok(watchdog) => watchdog,
-            Err(error) => {
-                say(&format!("no hardware watchdog: {}", chain(error.as_ref())));
-                self.modules.load(SOFT_WATCHDOG, "")?;
-                DeviceWatchdog::find(&Roots::default(), "")?
+        let mut missing = Vec::new();
+        for wanted in &self.board()?.watchdogs {
+            match self.arm_one(wanted) {
+                Ok(watchdog) => {
+                    self.watchdog = Some(watchdog);
+                    return Ok(());
+                }
+                Err(error) => missing.push(chain(error.as_ref())),
             }
+        }
+        let causes = if missing.is_empty() { "the board has none".to_owned() } else { missing.join("; ") };
+        say(&format!("no hardware watchdog, the kernel's own has to do: {causes}"));
+        let soft = twinpost_board::Watchdog {
+            modules: vec![SOFT_WATCHDOG.to_owned()],
+            identity: SOFT_IDENTITY.to_owned(),
+            countdowns: 1,
         };
-        watchdog.arm(petting::TIMEOUT_BOOT)?;
-        self.watchdog = Some(watchdog);
+        self.watchdog = Some(self.arm_one(&soft)?);
         Ok(())
+    }
+
+    fn arm_one(&self, wanted: &twinpost_board::Watchdog) -> Result<DeviceWatchdog, Box<dyn Error>> {
+        for module in &wanted.modules {
+            self.modules.load(module, "")?;
+        }
+        let watchdog = DeviceWatchdog::find(&Roots::default(), &wanted.identity)?;
+        let mut watchdog = watchdog.with_countdowns(wanted.countdowns);
+        let timeout = watchdog.arm(petting::TIMEOUT_BOOT)?;
+        say(&format!("watchdog {} armed, {} s", wanted.identity, timeout.as_secs()));
+        Ok(watchdog)
     }
 
     /// Loads all; the first failure is the result, but only modules that the system needs count.
@@ -181,6 +198,16 @@ impl Boot {
         let (disk, sector_bytes) = self.disk.as_ref().ok_or(partition::PartitionError::NoDisk)?;
         Ok(filesystem::provide(name, target, &Path::new("/dev").join(disk), *sector_bytes)?)
     }
+}
+
+/// Whether the box has this terminal. The kernel makes nodes also for serial ports that are not there; their type is 0.
+fn has_terminal(name: &str) -> bool {
+    let kind = fs::read_to_string(Path::new("/sys/class/tty").join(name).join("type"));
+    let there = kind.map_or(true, |kind| kind.trim() != "0");
+    if !there {
+        say(&format!("this box has no {name}"));
+    }
+    there
 }
 
 fn mount_all() -> Outcome {

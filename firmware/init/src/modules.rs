@@ -1,10 +1,14 @@
 //! Kernel modules in the order of their dependencies, as `modules.dep` of kmod tells them (modules.dep(5)): one line a
 //! module, `path: path path …`, dependencies complete, the one to load first last. Compressed modules are not read.
+//!
+//! Drivers of PCI cards that the box does not have are left out, by the tables of modules.alias(5): a generic board names far more
+//! than one box has, and each costs time at every boot. Cards that are plugged in later are not noticed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 use std::io;
 use std::path::{Path, PathBuf};
+use twinpost_board::pattern_fits;
 
 /// Why a module was not loaded.
 #[derive(Debug, thiserror::Error)]
@@ -35,12 +39,23 @@ pub enum ModuleError {
     },
 }
 
+/// Where the kernel tells what the PCI devices are.
+const PCI_DEVICES: &str = "/sys/bus/pci/devices";
+/// How names of PCI devices begin in `modules.alias` and in `modalias` files.
+const PCI: &str = "pci:";
+
 /// The modules of the running kernel.
 #[derive(Debug, Default)]
 pub struct Modules {
     folder: PathBuf,
     /// Normalised name → (path, dependencies as listed).
     entries: HashMap<String, (String, Vec<String>)>,
+    /// Normalised names of what is built into the kernel.
+    built_in: HashSet<String>,
+    /// Normalised name of a driver for PCI cards and nothing else → patterns of the cards.
+    cards: HashMap<String, Vec<String>>,
+    /// The PCI devices of the box.
+    devices: Vec<String>,
 }
 
 impl Modules {
@@ -53,15 +68,27 @@ impl Modules {
         let folder = Path::new("/lib/modules").join(release);
         let path = folder.join("modules.dep");
         let text = std::fs::read_to_string(&path).map_err(|source| ModuleError::List { path, source })?;
-        Ok(Self { folder, entries: parse(&text) })
+        // Without these tables every module is loaded that is asked for.
+        let table = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+        Ok(Self {
+            entries: parse(&text),
+            built_in: table("modules.builtin").lines().map(normalise).collect(),
+            cards: cards(&table("modules.alias")),
+            devices: devices(),
+            folder,
+        })
     }
 
-    /// Loads a module after its dependencies. What is loaded already, or built in, is fine. `parameters` go to the
-    /// module itself.
+    /// Loads a module after its dependencies. What is loaded already, or built in, is fine, and so is a driver of cards that
+    /// the box does not have: it is not loaded. `parameters` go to the module itself.
     ///
     /// # Errors
     /// The first one that the kernel refuses, or that the image lacks.
     pub fn load(&self, name: &str, parameters: &str) -> Result<(), ModuleError> {
+        let key = normalise(name);
+        if self.built_in.contains(&key) || !self.has_card(&key) {
+            return Ok(());
+        }
         let order = order(&self.entries, name).ok_or(ModuleError::Unknown { name: name.to_owned() })?;
         for (index, path) in order.iter().enumerate() {
             let own = if index + 1 == order.len() { parameters } else { "" };
@@ -70,6 +97,38 @@ impl Modules {
         }
         Ok(())
     }
+
+    /// False only for drivers of PCI cards of which the box has none.
+    fn has_card(&self, key: &str) -> bool {
+        let fits = |pattern: &String| self.devices.iter().any(|device| pattern_fits(pattern, device));
+        self.cards.get(key).is_none_or(|patterns| patterns.iter().any(fits))
+    }
+}
+
+/// Patterns of the drivers that have patterns of PCI cards only, by the lines `alias <pattern> <module>`.
+fn cards(text: &str) -> HashMap<String, Vec<String>> {
+    let mut cards: HashMap<String, Vec<String>> = HashMap::new();
+    let mut others = HashSet::new();
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        let (Some(pattern), Some(module)) = (words.next(), words.next()) else { continue };
+        if pattern.starts_with(PCI) {
+            cards.entry(normalise(module)).or_default().push(pattern.to_owned());
+        } else {
+            others.insert(normalise(module));
+        }
+    }
+    cards.retain(|module, _| !others.contains(module));
+    cards
+}
+
+fn devices() -> Vec<String> {
+    let folder = std::fs::read_dir(PCI_DEVICES);
+    let names = folder.into_iter().flatten().filter_map(|entry| {
+        let text = std::fs::read_to_string(entry.ok()?.path().join("modalias")).ok()?;
+        Some(text.trim().to_owned())
+    });
+    names.collect()
 }
 
 fn insert(path: &Path, parameters: &str) -> io::Result<()> {
@@ -124,5 +183,27 @@ mod tests {
         );
         assert_eq!(order(&entries, "dm-mod").expect("listed").len(), 1);
         assert!(order(&entries, "drbd").is_none());
+    }
+
+    #[test]
+    fn only_drivers_of_cards_that_are_not_there_are_left_out() {
+        let alias = "# comment\nalias pci:v00008086d000010D3sv*sd*bc*sc*i* e1000e\nalias pci:v*d*sv*sd*bc01sc06i01* ahci\n\
+                     alias pci:v00001AF4d*sv*sd*bc*sc*i* both\nalias acpi*:X:* both\nalias virtio:d00000001v* virtio-net\n";
+        let device = "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01";
+        let modules = Modules { cards: cards(alias), devices: vec![device.to_owned()], ..Modules::default() };
+        let left_out: Vec<_> = ["e1000e", "ahci", "both", "virtio_net", "drbd"]
+            .into_iter()
+            .filter(|name| !modules.has_card(name))
+            .collect();
+        assert_eq!(left_out, ["e1000e"]);
+        assert!(modules.load("e1000e", "").is_ok(), "nothing to do");
+        assert!(matches!(modules.load("ahci", ""), Err(ModuleError::Unknown { .. })));
+    }
+
+    #[test]
+    fn what_is_built_in_needs_nothing() {
+        let built_in = ["kernel/drivers/input/keyboard/atkbd.ko"].map(normalise).into();
+        let modules = Modules { built_in, ..Modules::default() };
+        assert!(modules.load("atkbd", "").is_ok() && modules.load("i8042", "").is_err());
     }
 }

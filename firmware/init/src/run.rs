@@ -14,7 +14,7 @@ use crate::console::{chain, now, say};
 use crate::control::{self, Request};
 use crate::output::{Lines, Output};
 use crate::petting::{self, Petting};
-use crate::service::{SERVICES_MAX, TABLE, Terminal};
+use crate::service::{SERVICES_MAX, TABLE};
 use crate::shutdown::{self, Kind};
 use crate::socket::{self, CONNECTIONS_MAX, Connection, Read};
 use crate::spawn::{self, Terminals};
@@ -134,7 +134,7 @@ impl Runner {
             say(&format!("watchdog: {}", chain(&error)));
         }
         for index in supervise::at_boot(TABLE) {
-            if TABLE[index].terminal != Terminal::Machine || runner.terminals.machine.is_some() {
+            if runner.terminals.offer(TABLE[index].terminal) {
                 runner.handle(Event::Start(index));
             }
         }
@@ -309,8 +309,8 @@ impl Runner {
     fn serve(&mut self, connection: Connection, request: Request) {
         match request {
             Request::Start(index) | Request::Stop(index) => {
-                if TABLE[index].terminal == Terminal::Machine && self.terminals.machine.is_none() {
-                    return connection.answer("error this board has no machine console");
+                if !self.terminals.offer(TABLE[index].terminal) {
+                    return connection.answer("error this board has no such console");
                 }
                 let starts = matches!(request, Request::Start(_));
                 if starts && self.end.is_some() {

@@ -44,6 +44,8 @@ pub enum Terminal {
     Log,
     /// The board's console, for a person.
     Console,
+    /// The board's screen, for a person. The service does not exist on a board without one.
+    Screen,
     /// The board's machine console: raw, no echo. The service does not exist on a board without one.
     Machine,
 }
@@ -114,6 +116,15 @@ pub const TABLE: &[Service] = &[
         start: Start::Asked,
         // Waits for its clients otherwise; an orderly switch has no time for that.
         stop_time: Duration::from_millis(100),
+        ..LOGGED
+    },
+    Service {
+        name: "screen",
+        program: "/usr/bin/twinpostctl",
+        environment: &[("TERM", "linux")],
+        terminal: Terminal::Screen,
+        stop_time: Duration::from_millis(500),
+        may_exit: true,
         ..LOGGED
     },
 ];

@@ -21,7 +21,7 @@ const CONSOLE_BAUD: u32 = 115_200;
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
     /// The board has no such console.
-    #[error("this board has no machine console")]
+    #[error("this board has no such console")]
     NoConsole,
     /// The console cannot be opened.
     #[error("cannot open {}", path.display())]
@@ -49,10 +49,29 @@ pub enum SpawnError {
 /// Names of the board's terminals in `/dev`.
 #[derive(Clone, Debug)]
 pub struct Terminals {
-    /// For a person.
-    pub console: String,
+    /// For a person at a serial line.
+    pub console: Option<String>,
+    /// For a person at a screen.
+    pub screen: Option<String>,
     /// For a machine.
     pub machine: Option<String>,
+}
+
+impl Terminals {
+    /// Whether a service with this terminal can run on the board.
+    #[must_use]
+    pub fn offer(&self, terminal: Terminal) -> bool {
+        terminal == Terminal::Log || self.name(terminal).is_some()
+    }
+
+    fn name(&self, terminal: Terminal) -> Option<&str> {
+        match terminal {
+            Terminal::Log => None,
+            Terminal::Console => self.console.as_deref(),
+            Terminal::Screen => self.screen.as_deref(),
+            Terminal::Machine => self.machine.as_deref(),
+        }
+    }
 }
 
 /// Executes a service. Returns its process number and the end of the pipe that its output comes from.
@@ -65,8 +84,7 @@ pub fn execute(service: &Service, terminals: &Terminals) -> Result<(u32, Option<
     command.envs(ENVIRONMENT.iter().chain(service.environment).copied());
     let (console, pipe) = match service.terminal {
         Terminal::Log => (None, Some(logged(&mut command).map_err(SpawnError::Pipe)?)),
-        Terminal::Console => (Some(terminals.console.as_str()), None),
-        Terminal::Machine => (Some(terminals.machine.as_deref().ok_or(SpawnError::NoConsole)?), None),
+        terminal => (Some(terminals.name(terminal).ok_or(SpawnError::NoConsole)?), None),
     };
     if let Some(name) = console {
         attach(&mut command, name, service.terminal == Terminal::Machine)?;

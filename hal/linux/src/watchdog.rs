@@ -19,6 +19,8 @@ const DEVICES_MAX: usize = 8;
 pub struct DeviceWatchdog {
     device: PathBuf,
     folder: PathBuf,
+    /// Countdowns that run out, one after the other, before the reset.
+    countdowns: u32,
     open: Option<File>,
 }
 
@@ -34,10 +36,21 @@ impl DeviceWatchdog {
             let name = format!("watchdog{index}");
             let folder = class.join(&name);
             if read(&folder.join("identity")).is_ok_and(|text| text.starts_with(start)) {
-                return Ok(Self { device: roots.dev.join(name), folder, open: None });
+                return Ok(Self { device: roots.dev.join(name), folder, countdowns: 1, open: None });
             }
         }
         Err(LinuxError::NotFound { path: class, pattern: identity.to_owned() })
+    }
+
+    /// Tells that the device resets the box only when `countdowns` (at least 1) have run out, whatever its driver says: each
+    /// is made so much shorter.
+    #[must_use]
+    pub fn with_countdowns(self, countdowns: u32) -> Self {
+        Self { countdowns: countdowns.max(1), ..self }
+    }
+
+    fn total(&self, seconds: u64) -> Duration {
+        Duration::from_secs(seconds.saturating_mul(u64::from(self.countdowns)))
     }
 
     fn failed(&self, source: std::io::Error) -> LinuxError {
@@ -54,13 +67,13 @@ impl Watchdog for DeviceWatchdog {
             self.open = Some(file);
         }
         let Some(file) = &self.open else { return Err(LinuxError::NotArmed { path: self.device.clone() }) };
-        let mut seconds = i32::try_from(timeout.as_secs().max(1)).unwrap_or(i32::MAX);
+        let mut seconds = i32::try_from((timeout / self.countdowns).as_secs().max(1)).unwrap_or(i32::MAX);
         // SAFETY: the request reads and writes one int, which lives until the call returns; the descriptor is open.
         let result = unsafe { libc::ioctl(file.as_raw_fd(), SET_TIMEOUT, &raw mut seconds) };
         let error = std::io::Error::last_os_error();
         self.pet()?;
         if result == 0 {
-            return Ok(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
+            return Ok(self.total(u64::try_from(seconds).unwrap_or(0)));
         }
         match error.raw_os_error() {
             // A device with a fixed timeout, or one that cannot do this value: its own timeout stays in force.
@@ -68,7 +81,7 @@ impl Watchdog for DeviceWatchdog {
                 let path = self.folder.join("timeout");
                 let text = read(&path)?;
                 let fixed = text.parse().map_err(|_| LinuxError::Nonsense { path, text })?;
-                Ok(Duration::from_secs(fixed))
+                Ok(self.total(fixed))
             }
             _ => Err(self.failed(error)),
         }

@@ -1,7 +1,8 @@
 //! The Linux implementations pass the contract suite on a fake sysfs tree.
 use std::fs;
 use std::path::Path;
-use twinpost_hal::{Drive as _, ErrorKind, HardwareError as _, Led as _, Pattern};
+use std::time::Duration;
+use twinpost_hal::{Drive as _, ErrorKind, HardwareError as _, Led as _, Pattern, Watchdog as _};
 use twinpost_hal_contract::{self as contract, World};
 use twinpost_hal_linux::{DeviceWatchdog, Roots, SysfsDrive, SysfsLed, SysfsPort};
 
@@ -148,4 +149,17 @@ fn watchdog() {
             None => None,
         }
     });
+}
+
+#[test]
+fn a_watchdog_that_resets_at_the_second_timeout_tells_the_whole_time() {
+    let root = tempfile::tempdir().expect("scratch");
+    put(root.path(), "sys/class/watchdog/watchdog0/identity", "iTCO_wdt\n");
+    // What a plain file cannot be told stays in force: the time that the driver names.
+    put(root.path(), "sys/class/watchdog/watchdog0/timeout", "15\n");
+    put(root.path(), "dev/watchdog0", "");
+    let roots = Roots::below(root.path());
+    let watchdog = DeviceWatchdog::find(&roots, "iTCO_wdt*").expect("found");
+    let timeout = watchdog.with_countdowns(2).arm(Duration::from_secs(30)).expect("arms");
+    assert_eq!(timeout, Duration::from_secs(30));
 }

@@ -29,6 +29,7 @@ pub fn build(root: &Path, recipe: &Recipe, base: &Tree, init: &[u8]) -> anyhow::
         files.push((format!("{to}/{path}"), contents.clone()));
     }
     files.push((format!("{to}/modules.dep"), modules.dep(&names)?.into_bytes()));
+    files.push((format!("{to}/modules.alias"), modules.alias(&names).into_bytes()));
     for (path, _) in &files {
         dirs.extend(path.match_indices('/').map(|(at, _)| path[..at].to_owned()));
     }

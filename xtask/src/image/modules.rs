@@ -151,7 +151,7 @@ pub fn reduce(tree: &mut Tree, modules: &Modules, keep: &BTreeSet<String>) -> an
 pub struct BoardModules {
     /// `disk_modules`: needed before the root is there.
     pub initrd: Vec<String>,
-    /// `modules`, and `module` of devices.
+    /// `modules`, also those of devices.
     pub root: Vec<String>,
 }
 
@@ -175,21 +175,15 @@ fn collect(table: &toml::Table, found: &mut BoardModules) {
     for (key, value) in table {
         let names = match key.as_str() {
             "disk_modules" => &mut found.initrd,
-            "modules" | "module" => &mut found.root,
+            "modules" => &mut found.root,
             _ => {
-                if let Some(table) = value.as_table() {
-                    collect(table, found);
-                }
+                let tables = value.as_array().into_iter().flatten().chain([value]);
+                tables.filter_map(toml::Value::as_table).for_each(|table| collect(table, found));
                 continue;
             }
         };
-        match value {
-            toml::Value::String(name) => names.push(name.clone()),
-            toml::Value::Array(list) => {
-                names.extend(list.iter().filter_map(|name| name.as_str().map(str::to_owned)))
-            }
-            _ => {}
-        }
+        let list = value.as_array().into_iter().flatten();
+        names.extend(list.filter_map(|name| name.as_str().map(str::to_owned)));
     }
 }
 
@@ -265,7 +259,8 @@ mod tests {
 
     #[test]
     fn board_files_name_modules() {
-        let text = "disk_modules = ['a']\nmodules = ['b', 'c']\n[watchdog]\nmodule = 'd'\nidentity = 'x'\n";
+        let text =
+            "disk_modules = ['a']\nmodules = ['b', 'c']\n[[watchdogs]]\nmodules = ['d']\nidentity = 'x'\n";
         let mut found = BoardModules::default();
         collect(&toml::from_str(text).unwrap(), &mut found);
         assert_eq!(

@@ -7,7 +7,7 @@ use super::machine::Machine;
 use crate::clock::wait_until;
 use std::path::Path;
 use std::time::Duration;
-use twinpost_scenario::Firmware;
+use twinpost_scenario::{Firmware, MachineKind};
 
 /// Under working KVM services are started within a few seconds.
 const BOOT_WITHIN: Duration = Duration::from_secs(40);
@@ -58,7 +58,8 @@ fn boots_under_kvm(image: &Path, scratch: &Path) -> bool {
     if std::fs::create_dir_all(&layout.folder).is_err() || factory_disk(image, &layout.disk()).is_err() {
         return false;
     }
-    let settings = MachineSettings { memory_mib: 512, processors: 1, firmware: Firmware::Bios, kvm: true };
+    let (firmware, kind) = (Firmware::Bios, MachineKind::Q35);
+    let settings = MachineSettings { memory_mib: 512, processors: 1, firmware, kind, kvm: true };
     let log = layout.console_log();
     let mut machine = Machine::new("kvm-probe", layout, settings, Vec::new());
     machine.power_on(&[]).is_ok()

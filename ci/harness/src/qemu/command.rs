@@ -1,10 +1,9 @@
 //! The command line of QEMU 7.2 for one unit. Pure: a list of words, so that it can be read, printed and tested.
 
+use super::hardware;
 use std::path::{Path, PathBuf};
-use twinpost_scenario::Firmware;
+use twinpost_scenario::{Firmware, MachineKind};
 
-/// PCI slot of port1; the others follow (the board crate names ports by these addresses).
-const FIRST_NIC_SLOT: usize = 0x10;
 /// The unit's one drive, as scenarios and QEMU's control socket name it.
 pub const SYSTEM_DISK: &str = "system";
 /// Its healthy image in QEMU's block graph.
@@ -77,7 +76,7 @@ impl Layout {
     }
 }
 
-/// What kind of machine.
+/// How a machine is made.
 #[derive(Clone, Copy, Debug)]
 pub struct MachineSettings {
     /// Memory, MiB.
@@ -86,6 +85,8 @@ pub struct MachineSettings {
     pub processors: u32,
     /// Boot firmware.
     pub firmware: Firmware,
+    /// Its hardware.
+    pub kind: MachineKind,
     /// True with KVM, false with emulation.
     pub kvm: bool,
 }
@@ -96,7 +97,7 @@ pub fn arguments(name: &str, layout: &Layout, machine: MachineSettings, nics: &[
     let mut words: Vec<String> = Vec::new();
     let mut add = |option: &str, value: String| words.extend([option.to_owned(), value]);
     add("-name", format!("twinpost-{name}"));
-    add("-machine", "q35".into());
+    add("-machine", hardware::chipset(machine.kind).into());
     if machine.kvm {
         add("-accel", "kvm".into());
         add("-cpu", "host".into());
@@ -108,7 +109,7 @@ pub fn arguments(name: &str, layout: &Layout, machine: MachineSettings, nics: &[
     add("-m", machine.memory_mib.to_string());
     add("-smp", machine.processors.to_string());
     add("-display", "none".into());
-    add("-smbios", format!("type=1,manufacturer=Twinpost,product=Twinpost QEMU q35,serial={name}"));
+    add("-smbios", format!("type=1,{},serial={name}", hardware::product(machine.kind)));
     if machine.firmware == Firmware::Ovmf {
         add("-drive", format!("if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}"));
         add("-drive", format!("if=pflash,format=raw,unit=1,file={}", path(&layout.vars())));
@@ -118,10 +119,14 @@ pub fn arguments(name: &str, layout: &Layout, machine: MachineSettings, nics: &[
         |id: &str, file: PathBuf| format!("if=none,id={id},format=raw,cache=unsafe,file={}", path(&file));
     let system = drive(SYSTEM_DISK, layout.disk());
     add("-drive", format!("{system},discard=unmap,node-name={SYSTEM_NODE}"));
-    add("-device", format!("virtio-blk-pci,id={SYSTEM_DEVICE},drive={SYSTEM_DISK},addr=0x8,bootindex=0"));
+    let device = hardware::system_drive(machine.kind);
+    add("-device", format!("{device},id={SYSTEM_DEVICE},drive={SYSTEM_DISK},bootindex=0"));
     if layout.provisioning().exists() {
-        add("-drive", format!("{},readonly=on", drive("provision", layout.provisioning())));
-        add("-device", "virtio-blk-pci,drive=provision,addr=0x9".into());
+        let (controller, device) = hardware::provisioning_drive(machine.kind);
+        let access = hardware::provisioning_access(machine.kind);
+        add("-drive", format!("{}{access}", drive("provision", layout.provisioning())));
+        controller.iter().for_each(|controller| add("-device", (*controller).to_owned()));
+        add("-device", format!("{device},drive=provision"));
     }
     for (index, nic) in nics.iter().enumerate() {
         let (local, remote) = (path(&nic.local), path(&nic.remote));
@@ -133,19 +138,24 @@ pub fn arguments(name: &str, layout: &Layout, machine: MachineSettings, nics: &[
             ),
         );
         let mac = nic.mac.map(|byte| format!("{byte:02x}")).join(":");
-        let slot = FIRST_NIC_SLOT + index;
-        add("-device", format!("virtio-net-pci,netdev=port{port},mac={mac},addr={slot:#x},romfile="));
+        for device in hardware::network_card(machine.kind, index) {
+            let card = format!(",netdev=port{port},mac={mac},romfile=");
+            add("-device", device.replace(hardware::CARD, &card));
+        }
     }
-    add("-device", "i6300esb".into());
+    for (option, value) in hardware::others(machine.kind) {
+        add(option, (*value).to_owned());
+    }
     add("-action", "watchdog=reset".into());
-    add("-device", "virtio-rng-pci".into());
     let console = format!("path={},logfile={}", path(&layout.console()), path(&layout.console_log()));
     add("-chardev", format!("socket,id=console,server=on,wait=off,logappend=on,{console}"));
     add("-serial", "chardev:console".into());
-    add("-chardev", format!("socket,id=machine,server=on,wait=off,path={}", path(&layout.machine())));
-    // A virtio console moves a line at once; a serial port would cost the emulated processor an exit for each byte.
-    add("-device", "virtio-serial-pci".into());
-    add("-device", "virtconsole,chardev=machine".into());
+    if machine.kind == MachineKind::Q35 {
+        add("-chardev", format!("socket,id=machine,server=on,wait=off,path={}", path(&layout.machine())));
+        // A virtio console moves a line at once; a serial port costs the emulated processor an exit for each byte.
+        add("-device", "virtio-serial-pci".into());
+        add("-device", "virtconsole,chardev=machine".into());
+    }
     add("-qmp", format!("unix:{},server=on,wait=off", path(&layout.qmp())));
     words.extend(["-nodefaults", "-no-user-config", "-S"].map(str::to_owned));
     words
@@ -160,16 +170,31 @@ fn path(path: &Path) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn ports_sit_where_the_board_looks_for_them() {
-        let layout = Layout { folder: PathBuf::from("/nowhere/a,b") };
+    fn line(kind: MachineKind, folder: &str) -> String {
+        let layout = Layout { folder: PathBuf::from(folder) };
         let nic = |n| NicSocket { local: "/l".into(), remote: "/r".into(), mac: [0x52, 0x54, 0, 0xA, 0, n] };
         let machine =
-            MachineSettings { memory_mib: 768, processors: 1, firmware: Firmware::Ovmf, kvm: false };
-        let line = arguments("a", &layout, machine, &[nic(1), nic(2), nic(3), nic(4)]).join(" ");
-        assert!(line.contains("netdev=port1,mac=52:54:00:0a:00:01,addr=0x10"), "{line}");
-        assert!(line.contains("netdev=port4,mac=52:54:00:0a:00:04,addr=0x13"), "{line}");
+            MachineSettings { memory_mib: 768, processors: 1, firmware: Firmware::Ovmf, kind, kvm: false };
+        arguments("a", &layout, machine, &[nic(1), nic(2), nic(3), nic(4)]).join(" ")
+    }
+
+    #[test]
+    fn ports_sit_where_the_board_looks_for_them() {
+        let line = line(MachineKind::Q35, "/nowhere/a,b");
+        assert!(line.contains("addr=0x10,netdev=port1,mac=52:54:00:0a:00:01"), "{line}");
+        assert!(line.contains("addr=0x13,netdev=port4,mac=52:54:00:0a:00:04"), "{line}");
         assert!(line.contains("file=/nowhere/a,,b/disk.img"), "{line}");
         assert!(line.contains("tcg,thread=multi") && line.contains("OVMF_CODE_4M") && line.ends_with("-S"));
+        assert!(line.contains("virtconsole"));
+    }
+
+    #[test]
+    fn boxes_that_no_board_knows_have_no_virtio_and_no_known_name() {
+        let board = twinpost_scenario::MachineKind::ALL.map(|(_, kind)| kind);
+        for kind in board.into_iter().filter(|kind| *kind != MachineKind::Q35) {
+            let line = line(kind, "/nowhere");
+            assert!(!line.contains("virt") && !line.contains("Twinpost QEMU"), "{line}");
+            assert!(line.contains("netdev=port4,mac=52:54:00:0a:00:04"), "{line}");
+        }
     }
 }

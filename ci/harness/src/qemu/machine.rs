@@ -13,7 +13,7 @@ use std::fs::File;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
-use twinpost_scenario::{DiskFault, Firmware};
+use twinpost_scenario::{DiskFault, Firmware, MachineKind};
 
 /// Why a unit could not be switched on or controlled.
 #[derive(Debug, thiserror::Error)]
@@ -171,6 +171,12 @@ impl Machine {
     /// QEMU does not answer.
     pub fn reset(&mut self) -> Result<(), MachineError> {
         self.run("system_reset")
+    }
+
+    /// Its hardware.
+    #[must_use]
+    pub fn kind(&self) -> MachineKind {
+        self.settings.kind
     }
 
     /// Where the unit's files are.

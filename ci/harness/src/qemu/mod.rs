@@ -3,6 +3,7 @@
 mod accelerator;
 mod command;
 mod disk;
+mod hardware;
 mod machine;
 mod qmp;
 

@@ -79,13 +79,14 @@ pub fn run(
     refuse_unavailable(scenario)?;
     let mut pair_settings = settings.pair.clone();
     pair_settings.firmware = scenario.firmware;
+    pair_settings.machines = scenario.machines;
     pair_settings.settings.extend(scenario.settings.iter().cloned());
     let powered = Micros::now();
     let mut pair = Pair::prepare(&pair_settings)?;
     let zero = match bring_up(&mut pair, settings.limits, |_| true) {
         Ok(zero) => zero,
         Err(StartError::Pair(error)) => return Err(error.into()),
-        Err(error @ (StartError::NotWhole { .. } | StartError::Quit)) => {
+        Err(error @ (StartError::NotWhole { .. } | StartError::Board { .. } | StartError::Quit)) => {
             let failure = Failure { line: 0, text: "start of the pair".into(), why: error.to_string() };
             return Ok(outcome(&pair, Some(failure), powered, powered));
         }

@@ -2,8 +2,10 @@
 //! virtual IP. That moment is time 0 of a scenario.
 
 use crate::clock::{Micros, wait_until};
-use crate::pair::{Pair, PairError};
+use crate::pair::{Pair, PairError, UNITS};
+use std::path::PathBuf;
 use std::time::Duration;
+use twinpost_scenario::MachineKind;
 use twinpost_types::{DiskState, EffectiveMode, Replication, VOLUMES, VolumeReport};
 
 /// How fresh a status must be to count.
@@ -33,6 +35,16 @@ pub enum StartError {
     /// Whoever looks wants to stop.
     #[error("interrupted")]
     Quit,
+    /// A unit runs as another board than its hardware asks for.
+    #[error("{unit} does not run as board {board} (console: {})", console.display())]
+    Board {
+        /// Unit.
+        unit: &'static str,
+        /// Which board it should be.
+        board: &'static str,
+        /// Console log.
+        console: PathBuf,
+    },
     /// The units did.
     #[error("the pair was not whole within {limit:?}: {state}")]
     NotWhole {
@@ -67,9 +79,24 @@ pub fn bring_up(
         let state = is_whole(pair).map_or_else(|why| why, |_| "b is PRIMARY instead of a".to_owned());
         return Err(StartError::NotWhole { limit: limits.whole, state });
     }
+    (0..2).try_for_each(|unit| check_board(pair, unit))?;
     let zero = Micros::now();
     pair.outages.restart(zero);
     Ok(zero)
+}
+
+/// Whether the unit chose the board that fits its hardware, as it says on its console.
+fn check_board(pair: &Pair, unit: usize) -> Result<(), StartError> {
+    let board = match pair.kind(unit) {
+        MachineKind::Q35 => "qemu-q35",
+        MachineKind::Pc | MachineKind::Express => "generic-x86_64",
+    };
+    let console = pair.layout(unit).console_log();
+    let said = std::fs::read(&console).unwrap_or_default();
+    if String::from_utf8_lossy(&said).contains(&format!("twinpost: board {board} ")) {
+        return Ok(());
+    }
+    Err(StartError::Board { unit: UNITS[unit], board, console })
 }
 
 /// The PRIMARY of a whole pair, or what is missing.
