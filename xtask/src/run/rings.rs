@@ -10,10 +10,9 @@ use std::process::{Command, Stdio};
 
 /// Scenarios of the system ring. The others are run by `cargo xtask test full` only: with them the whole would take longer than 45
 /// minutes on two cores.
-const IN_SYSTEM_RING: [&str; 12] = [
+const IN_SYSTEM_RING: [&str; 11] = [
     "boot-ovmf",
     "both-links-cut",
-    "generic-board",
     "link-1-cut",
     "link-1-flapping",
     "mailbox",
