@@ -117,6 +117,9 @@ impl<'a> Cursor<'a> {
 
     /// The ports in words.
     pub fn port_names(&self) -> String {
+        if self.ports.is_empty() {
+            return "none, because this unit found no network port; check its network cards".to_owned();
+        }
         let names: Vec<_> = self.ports.iter().map(PortName::as_str).collect();
         names.join(", ")
     }

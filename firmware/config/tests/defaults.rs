@@ -387,3 +387,10 @@ fn only_shared_settings_change_the_checksum() {
         assert_ne!(sum(shared), none, "{shared}");
     }
 }
+
+#[test]
+fn a_unit_without_ports_says_so() {
+    let script = "config system interface\n    edit port1\n    next\nend\n";
+    let told = twinpost_config::parse(script, &[]).unwrap_err().to_string();
+    assert!(told.contains("unknown port \"port1\"") && told.contains("check its network cards"), "{told}");
+}

@@ -25,7 +25,9 @@ pub fn advice(name: &str) -> &'static str {
     match name {
         "state" => "the unit has lost its configuration: replace the disk or provision it again",
         "log" => "logs are kept in memory only: check the disk",
-        "partitions" => "check that the boot disk is at least as large as the data sheet asks, then reboot",
+        "partitions" => {
+            "fit a disk that is whole and large enough, write the image to it, and start this unit from it"
+        }
         "ports" => "check the network cards and the board file",
         "watchdog" => "a hang will not reset this unit: check the board file",
         "modules" => "a device may be missing: check the hardware, then install the firmware again",

@@ -190,7 +190,8 @@ impl Boot {
         if layout.no_room.is_empty() {
             Ok(())
         } else {
-            Err(partition::PartitionError::NoRoom(layout.no_room.join(", ")).into())
+            let (names, lacking_mib) = (layout.no_room.join(", "), layout.lacking_mib);
+            Err(partition::PartitionError::NoRoom { names, lacking_mib }.into())
         }
     }
 

@@ -44,6 +44,8 @@ pub struct Layout {
     pub new: Vec<New>,
     /// What was left out for want of space.
     pub no_room: Vec<&'static str>,
+    /// How much larger the disk must be at least for that, MiB.
+    pub lacking_mib: u64,
 }
 
 /// Plans the missing partitions into the sectors after the last existing one up to `last_usable`.
@@ -58,6 +60,7 @@ pub fn plan(existing: &[Existing], first_usable: u64, last_usable: u64, sector_b
     let mut at = behind.max(first_usable).div_ceil(step) * step;
     let end = (last_usable + 1) / step * step;
     let missing = |name: &str| existing.iter().all(|partition| partition.name != name);
+    let mut lacking = 0;
     for name in MADE.into_iter().filter(|name| missing(name)) {
         let left = end.saturating_sub(at) * sector_bytes;
         let wanted = match name {
@@ -70,11 +73,13 @@ pub fn plan(existing: &[Existing], first_usable: u64, last_usable: u64, sector_b
         };
         if wanted > left {
             layout.no_room.push(name);
+            lacking += wanted;
             continue;
         }
         layout.new.push(New { name, first_lba: at, sectors: wanted / sector_bytes });
         at += wanted / sector_bytes;
     }
+    layout.lacking_mib = lacking.saturating_sub(end.saturating_sub(at) * sector_bytes).div_ceil(MIB);
     layout
 }
 
@@ -117,6 +122,10 @@ mod tests {
         let layout = plan(&image(300), 34, 700 * 2048, 512);
         assert_eq!(layout.new.len(), 2);
         assert_eq!(layout.no_room, ["mail-queue", "mail-data"]);
+        // 700 − 300 − 64 − 128 = 208 MiB are left, both volumes need 256 at least.
+        assert_eq!(layout.lacking_mib, 2 * 256 - 208);
+        let larger = plan(&image(300), 34, (700 + layout.lacking_mib) * 2048, 512);
+        assert!(larger.no_room.is_empty() && larger.lacking_mib == 0, "{larger:?}");
         assert_eq!(plan(&image(300), 34, 300 * 2048, 512).no_room.len(), 4);
     }
 

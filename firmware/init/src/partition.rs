@@ -56,8 +56,13 @@ pub enum PartitionError {
         source: io::Error,
     },
     /// The disk is too small.
-    #[error("no room on the disk for {0}")]
-    NoRoom(String),
+    #[error("no room on the disk for {names}: it must have at least {lacking_mib} MiB more")]
+    NoRoom {
+        /// What was not made.
+        names: String,
+        /// How much is missing for the smallest sizes.
+        lacking_mib: u64,
+    },
 }
 
 /// A new partition with its number in the table.

@@ -1,15 +1,17 @@
-//! Bad input on real units: foreign, forged and replayed datagrams, unequal drives, a full state partition, an unreadable mail volume,
-//! different HA passwords, provisioning disks that are none. Each function is one test: it tells what it saw, or what was not as it must
+//! Bad input on real units: foreign, forged and replayed datagrams, unequal drives, a smaller replacement drive, a full state partition,
+//! an unreadable mail volume, different HA passwords, provisioning disks that are none. Each function is one test: it tells what it saw, or what was not as it must
 //! be. That every message says what to do is part of each. Boots are expensive under emulation, so one pair meets several faults in turn.
 //!
 //! What happens to altered images is `boot`'s; what units do when power and cables fail is written in scenario files.
 
 mod damage;
+mod drive;
 mod frames;
 mod pair;
 mod password;
 mod provisioning;
 
+pub use drive::smaller_drive;
 pub use pair::foreign_input;
 pub use password::wrong_password;
 pub use provisioning::bad_provisioning;
@@ -32,25 +34,36 @@ pub struct Test {
     pub name: &'static str,
     /// Folder of its run below that of all runs; short, for the paths of sockets.
     pub folder: &'static str,
+    /// Left to `cargo xtask test full`: with it the default tests would take too long.
+    pub only_in_full: bool,
     /// Runs it; tells what was seen.
     pub run: fn(&PairSettings) -> Result<String, FaultError>,
 }
 
 /// All of them, the cheapest first.
-pub const ALL: [Test; 3] = [
+pub const ALL: [Test; 4] = [
     Test {
         name: "bad provisioning disks change nothing and are explained",
         folder: "bad-provisioning",
+        only_in_full: false,
         run: bad_provisioning,
     },
     Test {
         name: "different HA passwords are named by both units, and none storms",
         folder: "wrong-password",
+        only_in_full: false,
         run: wrong_password,
+    },
+    Test {
+        name: "a smaller replacement drive is named by both units, and the service stays",
+        folder: "smaller-drive",
+        only_in_full: true,
+        run: smaller_drive,
     },
     Test {
         name: "foreign datagrams, unequal drives, full state, garbled volume",
         folder: "foreign-input",
+        only_in_full: false,
         run: foreign_input,
     },
 ];

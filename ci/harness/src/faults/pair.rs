@@ -273,7 +273,7 @@ fn erased_volume(pair: &mut Pair) -> Result<(), FaultError> {
 }
 
 /// Watches a unit for a while that must not take the role.
-fn never_primary(pair: &Pair, unit: usize, what: &str) -> Result<(), FaultError> {
+pub(super) fn never_primary(pair: &Pair, unit: usize, what: &str) -> Result<(), FaultError> {
     let end = Micros::now() + HOLD;
     while Micros::now() < end {
         std::thread::sleep(super::EVERY);
