@@ -30,13 +30,19 @@ const YOUNG: Duration = Duration::from_secs(3);
 /// Probes under way at most, the old ones included.
 const ATTEMPTS_MAX: usize = 100;
 
+/// Gaps shorter than this are not told one by one.
+const GAP_TOLD_FROM: Duration = Duration::from_secs(1);
+/// Gaps that are remembered.
+const GAPS_MAX: usize = 32;
+
 /// What the probe has seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Record {
     first: Option<Micros>,
     last: Option<Micros>,
     longest: Duration,
     answers: u64,
+    gaps: Vec<(Micros, Duration)>,
 }
 
 /// The record shared with the bench.
@@ -70,15 +76,29 @@ impl Outages {
         *record = Record { first: Some(now), last: Some(now), ..Record::default() };
     }
 
+    /// Times of a second or more without a greeting, as "1.2 s from 3.4 s", the start counted from `zero`; empty without one.
+    #[must_use]
+    pub fn gaps(&self, zero: Micros) -> String {
+        let gaps = self.get().gaps;
+        let words = gaps.iter().map(|(from, length)| {
+            format!("{:.1} s from {:.1} s", length.as_secs_f64(), from.since(zero).as_secs_f64())
+        });
+        words.collect::<Vec<_>>().join(", ")
+    }
+
     fn get(&self) -> Record {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A fresh greeting was received.
     pub(super) fn answered(&self, now: Micros) {
         let mut record = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(last) = record.last {
-            record.longest = record.longest.max(now.since(last));
+            let gap = now.since(last);
+            record.longest = record.longest.max(gap);
+            if gap >= GAP_TOLD_FROM && record.gaps.len() < GAPS_MAX {
+                record.gaps.push((last, gap));
+            }
         }
         record.first.get_or_insert(now);
         record.last = Some(now);
@@ -165,5 +185,8 @@ mod tests {
         }
         assert_eq!(outages.longest(ms(1100)), Duration::from_millis(600));
         assert_eq!(outages.longest(ms(2000)), Duration::from_millis(1000));
+        assert_eq!(outages.gaps(ms(0)), "", "{:?}", outages.get());
+        outages.answered(ms(2300));
+        assert_eq!(outages.gaps(ms(500)), "1.3 s from 0.5 s");
     }
 }

@@ -114,6 +114,10 @@ pub fn run(
         tell,
     };
     let result = runner.play(&scenario.steps).and_then(|()| runner.last_checks());
+    let gaps = runner.pair.outages.gaps(zero);
+    if !gaps.is_empty() {
+        (runner.tell)(&format!("          without a greeting for {gaps}"));
+    }
     match result {
         Ok(()) => Ok(outcome(&runner.pair, None, powered, zero)),
         Err(Stop::Failed(failure)) => Ok(outcome(&runner.pair, Some(failure), powered, zero)),
