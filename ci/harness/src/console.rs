@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use twinpost_api::{EventRecord, LINE_BYTES_MAX, Reply, Status};
+use twinpost_api::{EventRecord, LINE_BYTES_MAX, LOG_LINES_MAX, Reply, Status};
 use twinpost_scenario::MachineKind;
 
 /// Time in which leftovers of an earlier, late answer arrive after a new connection.
@@ -85,6 +85,18 @@ impl Console {
         }
     }
 
+    /// The last lines that the services printed.
+    ///
+    /// # Errors
+    /// See [`ConsoleError`]. Asking again is harmless.
+    pub fn log(&mut self, limit: Duration) -> Result<Vec<String>, ConsoleError> {
+        let command = format!("diagnose system log {LOG_LINES_MAX}");
+        match self.ask(&command, limit, |reply| matches!(reply, Reply::Log { .. }))? {
+            Reply::Log { lines } => Ok(lines),
+            other => Err(unexpected(&command, &other)),
+        }
+    }
+
     /// An operator's command; the answer in words.
     ///
     /// # Errors
@@ -94,6 +106,7 @@ impl Console {
             Reply::Accepted { message } => Ok(message),
             Reply::Status(status) => Ok(format!("{} is {}", status.host, status.effective)),
             Reply::Events { events } => Ok(format!("{} events", events.len())),
+            Reply::Log { lines } => Ok(format!("{} lines", lines.len())),
             Reply::Queue(leftovers) => Ok(leftovers.state),
             Reply::Report(report) => Ok(format!("{} messages were queued", report.queued)),
             refused @ Reply::Refused { .. } => Err(unexpected(command, &refused)),
@@ -198,6 +211,7 @@ fn unexpected(command: &str, reply: &Reply) -> ConsoleError {
         Reply::Report(_) => "a report of mail".to_owned(),
         Reply::Status(_) => "a status".to_owned(),
         Reply::Events { .. } => "events".to_owned(),
+        Reply::Log { .. } => "a service log".to_owned(),
     };
     ConsoleError::Refused { command: command.to_owned(), answer }
 }

@@ -144,6 +144,14 @@ impl Watch {
         u64::try_from(offset.round_trip).ok().map(Duration::from_micros)
     }
 
+    /// The last lines that the services of the unit printed.
+    ///
+    /// # Errors
+    /// See [`ConsoleError`].
+    pub fn service_log(&self, limit: Duration) -> Result<Vec<String>, ConsoleError> {
+        self.shared.console().log(limit)
+    }
+
     /// An operator's command.
     ///
     /// # Errors

@@ -15,6 +15,9 @@ pub const LINE_BYTES_MAX: usize = 256 * 1024;
 /// Longest burn-in, seconds; a longer one is asked for again.
 pub const STRESS_SECONDS_MAX: u32 = 3600;
 
+/// Most lines of the service log in one answer.
+pub const LOG_LINES_MAX: u32 = 500;
+
 /// What a face asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "request")]
@@ -25,6 +28,11 @@ pub enum Request {
     Events {
         /// Last number already seen; 0 = from the oldest kept.
         after: u64,
+    },
+    /// The last lines that the services printed, the mail log among them (`diagnose system log`).
+    Log {
+        /// How many, 1–[`LOG_LINES_MAX`].
+        lines: u32,
     },
     /// Orderly switch to the other unit (`diagnose system ha failover`).
     Failover,
@@ -101,6 +109,11 @@ pub enum Reply {
     Events {
         /// Records in order.
         events: Vec<EventRecord>,
+    },
+    /// The service log.
+    Log {
+        /// Lines, oldest first: seconds since kernel start, service, text.
+        lines: Vec<String>,
     },
     /// Leftovers.
     Queue(Box<Leftovers>),

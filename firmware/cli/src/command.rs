@@ -1,10 +1,12 @@
 //! The operator's words turned into requests: one table with every command, its help and its old forms. Pure; talks to
 //! nobody.
 
-use twinpost_api::{Request, STRESS_SECONDS_MAX, Stress, date};
+use twinpost_api::{LOG_LINES_MAX, Request, STRESS_SECONDS_MAX, Stress, date};
 
 /// Longest service name that is passed on, bytes: longer than any service of the appliance.
 const SERVICE_BYTES_MAX: usize = 32;
+/// Lines of the service log that are shown unless told: two screens.
+const LOG_LINES_DEFAULT: u32 = 50;
 /// Longest piece of the operator's input that an answer repeats, characters.
 const SHOWN_CHARS_MAX: usize = 60;
 
@@ -66,6 +68,16 @@ const COMMANDS: &[(&str, &str, Make)] = &[
     ("diagnose system event list [<after>]", "event log, from record number <after> on", |words| {
         words.first().map_or(Ok(0), |word| number("<after>", word)).map(|after| Request::Events { after })
     }),
+    (
+        "diagnose system log [<lines>]",
+        "last lines of the services of this unit, the mail log among them",
+        |words| {
+            words
+                .first()
+                .map_or(Ok(LOG_LINES_DEFAULT), |word| log_lines(word))
+                .map(|lines| Request::Log { lines })
+        },
+    ),
     ("diagnose system ha failover", "orderly switch to the other unit", |_| Ok(Request::Failover)),
     ("diagnose system ha restore", "both units back to their configured modes", |_| Ok(Request::Restore)),
     ("diagnose system ha restart", "rejoin as configured", |_| Ok(Request::Restart)),
@@ -210,6 +222,16 @@ fn service(word: &str) -> Result<String, CommandError> {
     }
     let allowed = "a service as listed in: get system ha status";
     Err(CommandError::Argument { argument: "<service>", given: shown(word), allowed })
+}
+
+fn log_lines(word: &str) -> Result<u32, CommandError> {
+    let lines = number("<lines>", word).ok().and_then(|lines| u32::try_from(lines).ok());
+    let allowed = "1 to 500 lines";
+    lines.filter(|lines| (1..=LOG_LINES_MAX).contains(lines)).ok_or_else(|| CommandError::Argument {
+        argument: "<lines>",
+        given: shown(word),
+        allowed,
+    })
 }
 
 fn stress(word: &str) -> Result<Stress, CommandError> {

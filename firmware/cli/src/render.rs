@@ -17,6 +17,8 @@ pub fn reply(reply: &Reply) -> String {
         Reply::Status(status) => status_text(status),
         Reply::Events { events } if events.is_empty() => "no records".into(),
         Reply::Events { events } => events.iter().map(event).collect::<Vec<_>>().join("\n"),
+        Reply::Log { lines } if lines.is_empty() => "nothing was printed yet".into(),
+        Reply::Log { lines } => lines.join("\n"),
         Reply::Queue(leftovers) => queue(leftovers),
         Reply::Report(report) => mail_report(report),
         Reply::Accepted { message } => message.clone(),

@@ -22,6 +22,8 @@ fn every_command_of_the_machine_console_is_known() {
     for (line, wanted) in [
         ("get system ha status", Request::Status),
         ("diagnose system event list 17", Request::Events { after: 17 }),
+        ("diagnose system log", Request::Log { lines: 50 }),
+        ("diagnose system log 500", Request::Log { lines: 500 }),
         ("diagnose system event list", Request::Events { after: 0 }),
         ("diagnose system ha failover", Request::Failover),
         ("diagnose system ha restore", Request::Restore),
@@ -86,6 +88,8 @@ fn what_is_no_command_is_refused_with_what_is_allowed() {
     assert!(refusal("diagnose system process kill ../x 9").contains("<service>"));
     assert!(refusal("diagnose debug stress disk 5").contains("cpu, io, memory"));
     assert!(refusal("diagnose debug stress cpu 3601").contains("1 to 3600"));
+    assert!(refusal("diagnose system log 501").contains("1 to 500"));
+    assert!(refusal("diagnose system log +5").contains("1 to 500"));
     assert!(refusal("execute date 2026-02-30 00:00:00").contains("2026-02-30 00:00:00"));
     assert!(refusal("diagnose system event list -1").contains("a whole number"));
     assert!(refusal("diagnose system ha showcsum none").contains("diagnose system ha showcsum all"));

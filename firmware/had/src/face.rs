@@ -68,6 +68,7 @@ async fn answer(unit: &Arc<Unit>, request: Request) -> Reply {
     match request {
         Request::Status => Reply::Status(Box::new(unit.status().await)),
         Request::Events { after } => Reply::Events { events: unit.shared.events().after(after) },
+        Request::Log { lines } => upkeep::log(lines).await,
         Request::Failover => verb(unit, Command::Failover).await,
         Request::Restore => verb(unit, Command::Restore).await,
         Request::Restart => verb(unit, Command::Restart).await,

@@ -1,4 +1,4 @@
-//! What an operator does to the box itself: sets its clock, puts it under load. Nothing here takes part in a decision: heartbeats
+//! What an operator does to the box itself: reads its log, sets its clock, puts it under load. Nothing here takes part in a decision: heartbeats
 //! and leases count with the monotonic clock. The work is done by programs of busybox, which the image has anyway.
 
 use crate::main_unit::Unit;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::process::Command;
 use tokio::sync::Semaphore;
-use twinpost_api::{Reply, STRESS_SECONDS_MAX, Stress};
+use twinpost_api::{LINE_BYTES_MAX, LOG_LINES_MAX, Reply, STRESS_SECONDS_MAX, Stress};
 use twinpost_types::EffectiveMode;
 
 /// Sets the hardware clock from the system's, so that the next boot knows the time.
@@ -24,8 +24,34 @@ const SCRATCH: &str = "/log/stress";
 const AFTER: Duration = Duration::from_secs(10);
 /// What the memory load leaves to everybody else, MiB. Less, and the kernel kills it at once.
 const MEMORY_LEFT_MIB: u64 = 24;
+/// What the services printed, in memory: two generations that init keeps, the older one first.
+const SERVICE_LOG: [&str; 2] = ["/run/twinpost/service.log.1", "/run/twinpost/service.log"];
+/// Most bytes of lines in an answer: quoted, they stay below what a face takes.
+const LOG_ANSWER_BYTES_MAX: usize = LINE_BYTES_MAX * 3 / 8;
 /// One load at a time.
 static RUNNING: Semaphore = Semaphore::const_new(1);
+
+/// The last lines of the service log; a generation that is not there is no line.
+pub async fn log(lines: u32) -> Reply {
+    let read = || SERVICE_LOG.map(|path| std::fs::read(path).unwrap_or_default());
+    let generations = tokio::task::spawn_blocking(read).await.unwrap_or_default();
+    Reply::Log { lines: last_lines(&generations, lines.min(LOG_LINES_MAX)) }
+}
+
+fn last_lines(generations: &[Vec<u8>], count: u32) -> Vec<String> {
+    let text: Vec<_> = generations.iter().map(|bytes| String::from_utf8_lossy(bytes)).collect();
+    let mut bytes = 0;
+    let fits = |line: &&str| {
+        bytes += line.len();
+        bytes <= LOG_ANSWER_BYTES_MAX
+    };
+    let newest_first = text.iter().rev().flat_map(|text| text.lines().rev());
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    let mut lines: Vec<&str> = newest_first.take(count).take_while(fits).collect();
+    lines.reverse();
+    let plain = |line: &str| line.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    lines.into_iter().map(plain).collect()
+}
 
 /// Sets the wall clock and the hardware clock.
 pub async fn set_clock(unit: &Unit, unix_s: u64) -> Reply {
@@ -128,6 +154,18 @@ fn quiet(program: &str) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_lines_cross_generations() {
+        let generations = [b"1 had: a\n2 had: b\n".to_vec(), b"3 postfix: c\n4 had: \xff\n".to_vec()];
+        assert_eq!(last_lines(&generations, 3), ["2 had: b", "3 postfix: c", "4 had: \u{fffd}"]);
+        assert_eq!(last_lines(&generations, 9).len(), 4);
+        assert!(last_lines(&[vec![], vec![]], 9).is_empty());
+        let quotes = vec![[[b'"'; 1023].as_slice(), b"\n"].concat().repeat(256)];
+        let reply = Reply::Log { lines: last_lines(&quotes, LOG_LINES_MAX) };
+        let bytes = serde_json::to_vec(&reply).unwrap().len();
+        assert!((LINE_BYTES_MAX / 2..LINE_BYTES_MAX).contains(&bytes), "{bytes}");
+    }
 
     #[test]
     fn a_load_is_as_large_as_the_machine() {

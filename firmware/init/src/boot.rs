@@ -32,6 +32,18 @@ const FOLDERS: &[&str] = &[
     "/dev/disk/by-partlabel",
 ];
 
+/// Links below the tmpfs mounts, target first. The kernel makes no `/dev/stdout`, and a program that opens it for writing (Postfix's
+/// log) would make a file there, in memory and without bound.
+const LINKS: &[(&str, &str)] = &[
+    ("/run", "/var/run"),
+    ("/run/lock", "/var/lock"),
+    ("/proc/self/mounts", "/run/etc/mtab"),
+    ("/proc/self/fd", "/dev/fd"),
+    ("/proc/self/fd/0", "/dev/stdin"),
+    ("/proc/self/fd/1", "/dev/stdout"),
+    ("/proc/self/fd/2", "/dev/stderr"),
+];
+
 /// Files of the writable part of `/etc` until `had` writes better ones.
 const FILES: &[(&str, &str)] = &[
     ("/run/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
@@ -223,9 +235,7 @@ fn mount_all() -> Outcome {
     for (path, text) in FILES {
         fs::write(path, text)?;
     }
-    for (target, place) in
-        [("/run", "/var/run"), ("/run/lock", "/var/lock"), ("/proc/self/mounts", "/run/etc/mtab")]
-    {
+    for (target, place) in LINKS {
         symlink(target, place)?;
     }
     fs::set_permissions("/var/tmp", std::os::unix::fs::PermissionsExt::from_mode(0o1777))?;

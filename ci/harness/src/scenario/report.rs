@@ -1,12 +1,16 @@
-//! What is shown of a scenario that failed: the line, the reason, both units' last status and event logs, and where the rest lies.
+//! What is shown of a scenario that failed: the line, the reason, both units' last status and event logs, and where the rest lies,
+//! their service logs among it.
 
 use crate::clock::Micros;
-use crate::mail::Ledger;
+use crate::mail::{Ledger, Summary};
 use crate::pair::{Pair, UNITS};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// Events shown of each unit: enough for a scenario of some minutes.
 const EVENTS_SHOWN: usize = 200;
+/// Longest wait for a unit's service log: half a thousand lines through an emulated console.
+const LOG_WITHIN: Duration = Duration::from_secs(10);
 /// Messages named when some are lost or duplicated.
 const MESSAGES_SHOWN: usize = 10;
 
@@ -19,6 +23,25 @@ pub struct Failure {
     pub text: String,
     /// What was seen instead.
     pub why: String,
+}
+
+/// Keeps the service logs of the units beside their disks, and looks whether the mail servers of the unit `primary` are in them.
+///
+/// # Errors
+/// Why not, in words.
+pub fn keep_service_logs(pair: &Pair, primary: Option<usize>) -> Result<(), String> {
+    for (unit, name) in UNITS.iter().enumerate().filter(|(unit, _)| pair.is_powered(*unit)) {
+        let lines = pair.watch(unit).service_log(LOG_WITHIN).map_err(|error| format!("{name}: {error}"))?;
+        let path = pair.layout(unit).folder.join("service.log");
+        std::fs::write(&path, lines.join("\n")).map_err(|error| format!("{}: {error}", path.display()))?;
+        if primary == Some(unit) && !lines.iter().any(|line| line.contains("postfix/smtpd[")) {
+            return Err(format!(
+                "{name} serves mail and its service log has no line of Postfix: {}",
+                path.display()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Renders both event logs, the last status, the trouble of the ledger, and the paths of consoles and captures.
@@ -80,4 +103,20 @@ fn write_ledger(out: &mut String, ledger: &Ledger, zero: Micros) {
         let times: Vec<i64> = times.iter().map(|at| at.ms_since(zero)).collect();
         let _ = writeln!(out, "  message {id} arrived at {times:?} ms");
     }
+}
+
+/// The effective mode of a unit and why, in words.
+pub(super) fn describe(pair: &Pair, unit: usize) -> String {
+    match pair.watch(unit).status(Micros::default()) {
+        Some(status) => format!("{} is {} ({})", UNITS[unit], status.effective, status.why),
+        None => format!("{} gives no status", UNITS[unit]),
+    }
+}
+
+/// The ledger in words.
+pub(super) fn describe_mail(mail: &Summary) -> String {
+    format!(
+        "acknowledged {}, delivered {}, lost {}, duplicated {}, in flight {}",
+        mail.acknowledged, mail.delivered, mail.lost, mail.duplicated, mail.in_flight
+    )
 }

@@ -3,7 +3,7 @@
 
 use super::check::Invariants;
 use super::drill;
-use super::report::{Failure, write_events};
+use super::report::{Failure, describe, describe_mail, keep_service_logs, write_events};
 use super::start::{StartError, StartLimits, bring_up, is_whole_since};
 use crate::clock::Micros;
 use crate::console::ConsoleError;
@@ -128,6 +128,10 @@ pub fn run(
 fn outcome(pair: &Pair, failure: Option<Failure>, powered: Micros, zero: Micros) -> Outcome {
     let outage = pair.outages.longest(Micros::now());
     let evidence = failure.as_ref().map(|_| write_events(pair, zero)).unwrap_or_default();
+    if failure.is_some() {
+        // What cannot be had of a unit in trouble is not what failed.
+        let _ = keep_service_logs(pair, None);
+    }
     Outcome { failure, evidence, mail: pair.ledger.summary(), outage, start: zero.since(powered) }
 }
 
@@ -463,7 +467,11 @@ impl Runner<'_> {
                 return Err(always("never a lost acknowledged message", describe_mail(&mail)));
             }
         }
-        Ok(())
+        match (0..2).find(|unit| self.had_load && is_primary(&self.pair, *unit)) {
+            Some(unit) => keep_service_logs(&self.pair, Some(unit))
+                .map_err(|why| always("the mail log of the PRIMARY can be read", why)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -484,18 +492,4 @@ fn can_have_primary(pair: &Pair) -> bool {
         })
     };
     powered == 2 || (0..2).any(|unit| pair.is_powered(unit) && current(unit))
-}
-
-fn describe(pair: &Pair, unit: usize) -> String {
-    match pair.watch(unit).status(Micros::default()) {
-        Some(status) => format!("{} is {} ({})", UNITS[unit], status.effective, status.why),
-        None => format!("{} gives no status", UNITS[unit]),
-    }
-}
-
-fn describe_mail(mail: &Summary) -> String {
-    format!(
-        "acknowledged {}, delivered {}, lost {}, duplicated {}, in flight {}",
-        mail.acknowledged, mail.delivered, mail.lost, mail.duplicated, mail.in_flight
-    )
 }
