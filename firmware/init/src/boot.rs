@@ -248,7 +248,23 @@ fn mount_all() -> Outcome {
     Ok(())
 }
 
+/// Whether QEMU's translator (TCG) stands for the processor: the signature of the hypervisor leaf tells.
+fn emulated() -> bool {
+    use core::arch::x86_64::__cpuid;
+    /// Leaf 1, ECX: there is a hypervisor (Intel SDM volume 2A, CPUID; reserved for its use).
+    const HYPERVISOR: u32 = 1 << 31;
+    let leaf = __cpuid(0x4000_0000);
+    let name = [leaf.ebx, leaf.ecx, leaf.edx].map(u32::to_le_bytes);
+    __cpuid(1).ecx & HYPERVISOR != 0 && name.as_flattened() == b"TCGTCGTCGTCG"
+}
+
 fn settings() -> Outcome {
+    if emulated() {
+        // The emulator keeps translated code by virtual address: with random addresses every new process is translated anew, which
+        // costs seconds of processor time at each start of the mail servers. Only there: real machines and KVM keep them random.
+        say("the processor is emulated: addresses of programs are not randomised");
+        let _ = fs::write("/proc/sys/kernel/randomize_va_space", "0");
+    }
     let refused = network::apply_settings();
     if refused.is_empty() { Ok(()) } else { Err(format!("the kernel refuses {}", refused.join(", ")).into()) }
 }
