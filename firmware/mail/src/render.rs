@@ -67,6 +67,8 @@ queue_run_delay = 30s
 smtp_connection_cache_on_demand = no
 initial_destination_concurrency = 2
 default_destination_concurrency_limit = 4
+# A process serves longer than Postfix's own 100: with one delivery a connection, each start costs more than what it serves.
+max_use = 1000
 minimal_backoff_time = 30s
 maximal_backoff_time = 600s
 
