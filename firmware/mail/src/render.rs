@@ -61,13 +61,11 @@ smtpd_recipient_restrictions =
 enable_long_queue_ids = yes
 in_flow_delay = 0
 queue_run_delay = 30s
-# One delivery a connection: what is under way can be seen, waited for, and is never more than these few. Each may be delivered a
-# second time when power is lost between the next hop's answer and its record, so it is fewer than Postfix's own 20; a next
-# hop that takes a tenth of a second for a message still gets 40 a second.
+# One delivery a connection: what is under way can be seen, waited for, and is never more than these few, fewer than Postfix's own 20: each
+# may be delivered twice when power is lost between the next hop's answer and its record. Processes serve longer than 100 of them.
 smtp_connection_cache_on_demand = no
 initial_destination_concurrency = 2
 default_destination_concurrency_limit = 4
-# A process serves longer than Postfix's own 100: with one delivery a connection, each start costs more than what it serves.
 max_use = 1000
 minimal_backoff_time = 30s
 maximal_backoff_time = 600s
