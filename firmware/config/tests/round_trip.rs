@@ -66,7 +66,8 @@ fn ha_line() -> impl Strategy<Value = String> {
     ]
 }
 
-fn domain() -> impl Strategy<Value = String> {
+/// Name and settings of a domain.
+fn domain() -> impl Strategy<Value = (String, String)> {
     let user = ("[a-z][a-z0-9_-]{0,6}(\\.[a-z0-9]{1,5})?", "[!-~]{1,20}").prop_map(|(name, password)| {
         let password = password.replace('\\', "\\\\").replace('"', "\\\"");
         format!("edit {name}\nset password \"{password}\"\nnext\n")
@@ -76,7 +77,6 @@ fn domain() -> impl Strategy<Value = String> {
     let relay = ("[a-z]{1,9}(\\.[a-z]{1,9})?", 1_u16..)
         .prop_map(|(h, p)| format!("set relay-host {h}\nset relay-port {p}\n"));
     ("[a-z]{1,9}\\.(test|example)", prop_oneof![local, relay])
-        .prop_map(|(name, body)| format!("edit {name}\n{body}next\n"))
 }
 
 fn script() -> impl Strategy<Value = String> {
@@ -87,13 +87,17 @@ fn script() -> impl Strategy<Value = String> {
         any::<bool>(),
     )
         .prop_map(|(ha, domains, host, on)| {
+            // A name that comes twice with two types is refused, rightly; numbers keep them apart.
+            let numbered = domains.into_iter().enumerate();
+            let domains: String =
+                numbered.map(|(n, (name, body))| format!("edit d{n}{name}\n{body}next\n")).collect();
             let mode = if on { "set mode primary\nset password x\n" } else { "" };
             format!(
                 "config system global\nset hostname {host}\nend\n\
                  config system interface\nedit port1\nset ip 192.0.2.1/24\nset ip6 2001:db8::1/64\nnext\nend\n\
                  config system ha\n{mode}{}\nend\nconfig domain\n{}end\n",
                 ha.join("\n"),
-                domains.concat()
+                domains
             )
         })
 }
