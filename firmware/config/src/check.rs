@@ -68,21 +68,35 @@ fn addresses(config: &Config) -> Result<(), Conflict> {
     Ok(())
 }
 
+/// A gateway is another host of a port's subnet.
 fn route(config: &Config) -> Result<(), Conflict> {
-    let Some(gateway) = config.gateway else { return Ok(()) };
-    let subnets: Vec<_> = config.interfaces().map(|(_, net)| net.to_string()).collect();
-    match config.interfaces().find(|(_, net)| net.is_host(gateway)) {
-        Some((port, net)) if net.address() == gateway => {
-            let why = format!("{gateway} is this unit's own address on {port}");
-            Err(Conflict::new("gateway", "1", why, format!("another host of {net}")))
-        }
-        Some(_) => Ok(()),
-        None => {
-            let why = format!("{gateway} is in no subnet of a port");
-            let allowed = if subnets.is_empty() { "a port address first".into() } else { subnets.join(", ") };
-            Err(Conflict::new("gateway", "1", why, format!("a host of {allowed}")))
+    let ipv4: Vec<_> = config.interfaces().map(|(port, net)| (port, IpNet::V4(net))).collect();
+    let ipv6: Vec<_> = config.interfaces6().map(|(port, net)| (port, IpNet::V6(net))).collect();
+    let gateways = [
+        ("gateway", config.gateway.map(IpAddr::V4), ipv4, "port"),
+        ("gateway6", config.gateway6.map(IpAddr::V6), ipv6, "port's IPv6"),
+    ];
+    for (variable, gateway, own, address) in gateways {
+        let Some(gateway) = gateway else { continue };
+        match own.iter().find(|(_, net)| net.is_host(gateway)) {
+            Some((port, net)) if net.address() == gateway => {
+                let why = format!("{gateway} is this unit's own address on {port}");
+                return Err(Conflict::new(variable, "1", why, format!("another host of {net}")));
+            }
+            Some(_) => {}
+            None => {
+                let why = format!("{gateway} is in no subnet of a port");
+                let subnets: Vec<_> = own.iter().map(|(_, net)| net.to_string()).collect();
+                let allowed = if subnets.is_empty() {
+                    format!("a {address} address first")
+                } else {
+                    format!("a host of {}", subnets.join(", "))
+                };
+                return Err(Conflict::new(variable, "1", why, allowed));
+            }
         }
     }
+    Ok(())
 }
 
 /// A next hop that is this unit itself would send mail round in circles.

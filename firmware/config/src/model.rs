@@ -42,6 +42,7 @@ pub struct Config {
     pub(crate) interfaces: BTreeMap<PortName, Ipv4Net>,
     pub(crate) interfaces6: BTreeMap<PortName, Ipv6Net>,
     pub(crate) gateway: Option<Ipv4Addr>,
+    pub(crate) gateway6: Option<Ipv6Addr>,
     pub(crate) dns: Dns,
     pub(crate) domains: BTreeMap<DomainName, Domain>,
     pub(crate) ha: Ha,
@@ -226,6 +227,7 @@ impl Config {
             interfaces: BTreeMap::new(),
             interfaces6: BTreeMap::new(),
             gateway: None,
+            gateway6: None,
             dns: Dns::default(),
             domains: BTreeMap::new(),
             ha: Ha::default(),
@@ -270,6 +272,11 @@ impl Config {
     #[must_use]
     pub fn gateway(&self) -> Option<Ipv4Addr> {
         self.gateway
+    }
+
+    /// Default gateways of both kinds.
+    pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
+        self.gateway.map(IpAddr::V4).into_iter().chain(self.gateway6.map(IpAddr::V6))
     }
 
     /// Name servers.

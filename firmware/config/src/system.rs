@@ -1,5 +1,5 @@
-//! `config system global`, `interface`, `route` and `dns`: what a unit needs besides HA. The only route is the default
-//! route of IPv4; name servers are asked over IPv4.
+//! `config system global`, `interface`, `route` and `dns`: what a unit needs besides HA. The only routes are the default
+//! routes of IPv4 and IPv6; name servers are asked over IPv4.
 
 use crate::cursor::{Closed, Cursor, Line};
 use crate::error::ScriptError;
@@ -8,7 +8,7 @@ use crate::printer::Printer;
 use crate::value::{HostName, Ipv4Net, Ipv6Net, PortName};
 use crate::variable::{Bad, Fields, NO_IPV6, Shown, Variable, assign, block, table};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 const GLOBAL: Fields<HostName> = Fields {
     variables: &[Variable {
@@ -48,7 +48,14 @@ const INTERFACE: Fields<Addresses> = Fields {
     later: &[],
 };
 
-const ROUTE: Fields<Option<Ipv4Addr>> = Fields {
+/// The default routes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Gateways {
+    ipv4: Option<Ipv4Addr>,
+    ipv6: Option<Ipv6Addr>,
+}
+
+const ROUTE: Fields<Gateways> = Fields {
     variables: &[
         Variable {
             name: "destination",
@@ -66,9 +73,16 @@ const ROUTE: Fields<Option<Ipv4Addr>> = Fields {
         Variable {
             name: "gateway",
             allowed: "an IPv4 address of a host",
-            set: |gateway, values| values.address().map(|value| *gateway = Some(value)),
-            reset: |gateway, _| *gateway = None,
-            show: |gateway| address(*gateway),
+            set: |gateways, values| values.address().map(|value| gateways.ipv4 = Some(value)),
+            reset: |gateways, _| gateways.ipv4 = None,
+            show: |gateways| address(gateways.ipv4),
+        },
+        Variable {
+            name: "gateway6",
+            allowed: "an IPv6 address of a host, or :: for none",
+            set: |gateways, values| values.address6_or_none().map(|value| gateways.ipv6 = value),
+            reset: |gateways, _| gateways.ipv6 = None,
+            show: |gateways| Shown::Set(gateways.ipv6.map_or("::".into(), |gateway| gateway.to_string())),
         },
     ],
     later: &[],
@@ -109,9 +123,16 @@ pub(crate) fn read(draft: &mut Config, cursor: &mut Cursor<'_>, open: &Line) -> 
         }
         "interface" => table(cursor, open, &mut |cursor, line| interface(draft, cursor, line))?,
         "route" => {
-            block(cursor, open, &ROUTE, &mut draft.gateway, &None, &mut |gateway, cursor, line| {
-                route_entry(gateway, cursor, line)
-            })?;
+            let mut gateways = Gateways::of(draft);
+            block(
+                cursor,
+                open,
+                &ROUTE,
+                &mut gateways,
+                &Gateways::default(),
+                &mut |gateways, cursor, line| route_entry(gateways, cursor, line),
+            )?;
+            gateways.put(draft);
         }
         _ => return Ok(false),
     }
@@ -129,7 +150,11 @@ pub(crate) fn read_line(
             assign(cursor, line, 3, "", &GLOBAL, &mut draft.host_name, &Config::default().host_name)?;
         }
         "dns" => assign(cursor, line, 3, "", &DNS, &mut draft.dns, &Dns::default())?,
-        "route" => assign(cursor, line, 3, "", &ROUTE, &mut draft.gateway, &None)?,
+        "route" => {
+            let mut gateways = Gateways::of(draft);
+            assign(cursor, line, 3, "", &ROUTE, &mut gateways, &Gateways::default())?;
+            gateways.put(draft);
+        }
         _ => return Ok(false),
     }
     Ok(true)
@@ -156,11 +181,22 @@ pub(crate) fn print_own(config: &Config, printer: &mut Printer) {
 /// Writes the blocks that both units share: route and name servers.
 pub(crate) fn print_shared(config: &Config, printer: &mut Printer) {
     printer.block("config system route", "end", false, |printer| {
-        printer.entry(ROUTE_ENTRY, false, |printer| printer.fields(&ROUTE, &config.gateway, &None));
+        let (gateways, none) = (Gateways::of(config), Gateways::default());
+        printer.entry(ROUTE_ENTRY, false, |printer| printer.fields(&ROUTE, &gateways, &none));
     });
     printer.block("config system dns", "end", false, |printer| {
         printer.fields(&DNS, &config.dns, &Dns::default());
     });
+}
+
+impl Gateways {
+    fn of(config: &Config) -> Self {
+        Self { ipv4: config.gateway, ipv6: config.gateway6 }
+    }
+
+    fn put(self, config: &mut Config) {
+        (config.gateway, config.gateway6) = (self.ipv4, self.ipv6);
+    }
 }
 
 fn interface(draft: &mut Config, cursor: &mut Cursor<'_>, line: &Line) -> Result<Closed, ScriptError> {
@@ -187,23 +223,19 @@ fn put<V>(map: &mut BTreeMap<PortName, V>, name: &PortName, value: Option<V>) {
 }
 
 /// `edit 1` … `next` inside `config system route`. The variables may also stand in the section itself.
-fn route_entry(
-    gateway: &mut Option<Ipv4Addr>,
-    cursor: &mut Cursor<'_>,
-    line: &Line,
-) -> Result<bool, ScriptError> {
+fn route_entry(gateways: &mut Gateways, cursor: &mut Cursor<'_>, line: &Line) -> Result<bool, ScriptError> {
     if !["edit", "delete"].contains(&line.verb()) {
         return Ok(false);
     }
     if line.text(1) != ROUTE_ENTRY {
-        return Err(line.unknown(1, "route", "1: one route, the default route"));
+        return Err(line.unknown(1, "route", "1: one entry, the default routes"));
     }
     line.no_more(2)?;
     if line.verb() == "delete" {
-        *gateway = None;
+        *gateways = Gateways::default();
         return Ok(true);
     }
-    match block(cursor, line, &ROUTE, gateway, &None, &mut |_, _, _| Ok(false))? {
+    match block(cursor, line, &ROUTE, gateways, &Gateways::default(), &mut |_, _, _| Ok(false))? {
         Closed::Next => Ok(true),
         Closed::End => Err(line.error(
             0,

@@ -117,7 +117,9 @@ fn used_once(config: &Config, vip: &Vip, others: &[Vip]) -> Result<(), Conflict>
     if let Some(link) = link {
         return at(format!("{address} is already used on {link}"));
     }
-    if config.gateway.is_some_and(|gateway| gateway == address) {
+    if config.gateway.is_some_and(|gateway| gateway == address)
+        || config.gateway6.is_some_and(|gateway| gateway == address)
+    {
         return at(format!("{address} is the default gateway"));
     }
     Ok(())

@@ -159,6 +159,37 @@ fn a_heartbeat_link_has_addresses_of_one_kind() {
 }
 
 #[test]
+fn each_kind_has_a_default_gateway_behind_a_port() {
+    let base =
+        "config system interface\nedit port1\nset ip 192.0.2.11/24\nset ip6 2001:db8::11/64\nnext\nend\n";
+    let with = |gateway: &str| {
+        parse(
+            &format!(
+                "{base}config system route\nedit 1\nset gateway 192.0.2.1\nset gateway6 {gateway}\nnext\nend"
+            ),
+            &PORTS,
+        )
+    };
+    let config = with("2001:db8::1").unwrap();
+    assert_eq!(config.gateways().map(|ip| ip.to_string()).collect::<Vec<_>>(), ["192.0.2.1", "2001:db8::1"]);
+    assert_eq!(with("::").unwrap(), apply(&config, "unset system route gateway6").unwrap());
+    assert_eq!(apply(&config, "config system route\ndelete 1\nend").unwrap().gateways().count(), 0);
+    for (bad, why) in [
+        (
+            "2001:db8:1::1",
+            "gateway6: 2001:db8:1::1 is in no subnet of a port; allowed: a host of 2001:db8::11/64",
+        ),
+        ("2001:db8::11", "this unit's own address on port1"),
+        ("ff02::1", "allowed: an IPv6 address of a host"),
+    ] {
+        let error = with(bad).unwrap_err().to_string();
+        assert!(error.contains(why), "{bad}: {error}");
+    }
+    let vip = apply(&config, "set system ha failover port1 add 2001:db8::1/64").unwrap_err().to_string();
+    assert!(vip.contains("is the default gateway"), "{vip}");
+}
+
+#[test]
 fn variables_not_acted_on_take_their_default_only() {
     for (default, other) in [
         ("mail-data-sync enable", "mail-data-sync disable"),

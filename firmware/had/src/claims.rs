@@ -10,7 +10,7 @@
 use crate::network::{leased_vips, own_beside};
 use crate::provision::chain;
 use crate::shared::Shared;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 use twinpost_config::Config;
@@ -39,7 +39,7 @@ pub struct Claims {
     vips: Vec<Vip>,
     /// Own addresses that virtual IPs replace.
     replaced: Vec<(Port, Cidr)>,
-    gateway: Option<Ipv4Addr>,
+    gateways: Vec<IpAddr>,
     /// Ports that join the bridge; the bridge is `None` when it could not be made.
     bridged: Vec<Port>,
     bridge: Option<Port>,
@@ -61,7 +61,7 @@ impl Claims {
             lease: Arc::new(lease),
             vips: leased_vips(config, shared),
             replaced,
-            gateway: config.gateway(),
+            gateways: config.gateways().collect(),
             bridged: config.bridge_ports().filter_map(|name| Port::find(name.as_str()).ok()).collect(),
             bridge: None,
             addresses: None,
@@ -170,9 +170,9 @@ impl Claims {
             addresses.set_address(port, *own).await?;
         }
         // The kernel drops it with the last address of a port.
-        match self.gateway.filter(|_| !self.replaced.is_empty()) {
-            Some(gateway) => addresses.default_route(gateway).await,
-            None => Ok(()),
+        for gateway in self.gateways.iter().filter(|_| !self.replaced.is_empty()) {
+            addresses.default_route(*gateway).await?;
         }
+        Ok(())
     }
 }

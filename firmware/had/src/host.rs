@@ -70,10 +70,11 @@ pub async fn addresses(config: &Config, shared: &Shared) {
             shared.alarm(&format!("address-{name}"), &format!("{name} is not usable as configured: {why}"));
         }
     }
-    if let Some(gateway) = config.gateway()
-        && let Err(error) = addresses.default_route(gateway).await
-    {
-        shared.alarm("route", &format!("no default route through {gateway}: {}", chain(&error)));
+    for gateway in config.gateways() {
+        if let Err(error) = addresses.default_route(gateway).await {
+            let key = if gateway.is_ipv4() { "route" } else { "route6" };
+            shared.alarm(key, &format!("no default route through {gateway}: {}", chain(&error)));
+        }
     }
 }
 

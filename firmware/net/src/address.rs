@@ -2,7 +2,7 @@
 //! are leased, see [`crate::lease`]; name servers are files and written by `had`. Asynchronous, off the heartbeat path.
 
 use crate::Port;
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::{AddressFamily, route::RouteMessage};
@@ -186,13 +186,16 @@ impl Addresses {
         Ok(())
     }
 
-    /// Sets the default route, in place of the one before.
+    /// Sets the default route of the gateway's kind, in place of the one before.
     ///
     /// # Errors
     ///
     /// [`AddressError::Refused`], for instance when no own address is in the gateway's network.
-    pub async fn default_route(&self, via: Ipv4Addr) -> Result<(), AddressError> {
-        let route: RouteMessage = RouteMessageBuilder::<Ipv4Addr>::new().gateway(via).build();
+    pub async fn default_route(&self, via: IpAddr) -> Result<(), AddressError> {
+        let route: RouteMessage = match via {
+            IpAddr::V4(via) => RouteMessageBuilder::<Ipv4Addr>::new().gateway(via).build(),
+            IpAddr::V6(via) => RouteMessageBuilder::<Ipv6Addr>::new().gateway(via).build(),
+        };
         let add = self.handle.route().add(route).replace();
         add.execute().await.map_err(refused(|| format!("set the default route via {via}")))
     }

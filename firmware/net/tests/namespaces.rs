@@ -262,12 +262,19 @@ fn addresses_and_routes_are_set_and_replaced() {
             assert!(holds(HERE) && !holds(THERE));
             let gateways = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
             for gateway in gateways {
-                addresses.default_route(gateway).await.expect("in the network");
+                addresses.default_route(gateway.into()).await.expect("in the network");
             }
             let routes = ip(&["route"]);
             assert!(routes.contains("default via 192.0.2.2") && !routes.contains("192.0.2.1 "), "{routes}");
-            let unreachable = addresses.default_route(Ipv4Addr::new(198, 51, 100, 1)).await;
+            let unreachable = addresses.default_route(Ipv4Addr::new(198, 51, 100, 1).into()).await;
             assert!(unreachable.is_err(), "no own address there");
+            addresses.set_address(&p0, Cidr::new(HERE6.into(), 64).expect("valid")).await.expect("set");
+            for last in [3, 2] {
+                let gateway = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last);
+                addresses.default_route(gateway.into()).await.expect("in the network");
+            }
+            let routes = ip(&["-6", "route"]);
+            assert!(routes.contains("default via fd00::2") && !routes.contains("fd00::3"), "{routes}");
             assert!(
                 ip(&["-4", "addr", "show", "p1"]).contains("203.0.113.7/24"),
                 "other ports are left alone"

@@ -296,7 +296,7 @@ fn an_address_is_replaced_while_the_lease_holds_and_comes_back() {
             for own in [HERE, HERE6] {
                 runtime.block_on(addresses.set_address(&p0, cidr(own))).expect("set");
             }
-            runtime.block_on(addresses.default_route(Ipv4Addr::new(192, 0, 2, 1))).expect("route");
+            runtime.block_on(addresses.default_route(Ipv4Addr::new(192, 0, 2, 1).into())).expect("route");
         };
         own_is_set();
         let beating = Beating::start();
