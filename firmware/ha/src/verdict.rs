@@ -348,9 +348,11 @@ impl Watch {
         self.configured().any(|link| link.carrier)
     }
 
+    /// Three quarters of an interval: begun a quarter late and waited for a quarter, three probes end just when three intervals have
+    /// passed in silence.
     fn spacing(&self) -> Duration {
         let spacing = if self.has_carrier() {
-            self.interval
+            self.interval * 3 / 4
         } else {
             (self.interval / CARRIER_SPACINGS).max(CARRIER_DELAY)
         };
