@@ -318,8 +318,10 @@ impl Ha {
         }
     }
 
+    /// Turns are counted from when this unit could take one: while its own copy was not current the peer had none either.
     fn watch_orphans(&mut self) {
-        let orphaned = self.effective != EffectiveMode::Primary
+        let orphaned = self.is_current()
+            && self.effective != EffectiveMode::Primary
             && self.living_peer().is_some_and(|peer| {
                 peer.effective != EffectiveMode::Primary
                     && peer.volumes.iter().all(|volume| !volume.promoted)
