@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use tokio_rustls::{TlsConnector, rustls};
@@ -21,7 +21,7 @@ pub(super) struct Tls(TlsConnector);
 impl Tls {
     /// TLS 1.2 and 1.3. Each run makes a full handshake: a resumed session would say less about the service.
     pub fn new() -> Self {
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(aws_lc_rs::default_provider());
         let versions = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(rustls::ALL_VERSIONS)
             .expect("the provider has cipher suites of both versions, as the tests show");
@@ -101,7 +101,7 @@ mod tests {
     const ODD: &[u8] = include_bytes!("../../tests/vectors/expired-v1.pem");
 
     fn server(version: &'static SupportedProtocolVersion) -> TlsAcceptor {
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(aws_lc_rs::default_provider());
         let chain = vec![CertificateDer::from_pem_slice(ODD).unwrap()];
         let key = PrivateKeyDer::from_pem_slice(ODD).unwrap();
         let key = provider.key_provider.load_private_key(key).unwrap();
