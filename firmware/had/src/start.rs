@@ -25,7 +25,7 @@ use twinpost_net::links::LinkWatch;
 use twinpost_net::raw::UdpSink;
 use twinpost_net::rt;
 use twinpost_storage::drbd::Drbd;
-use twinpost_storage::durable::Store;
+use twinpost_storage::durable::{OpenError, Store};
 use twinpost_types::{
     BootId, ConfiguredMode, Epoch, LINKS, LinkId, UnitId, VOLUMES, Version, VolumeId, VolumeReport,
 };
@@ -37,6 +37,10 @@ const QUEUE_BOUND: usize = 256;
 const GROUP: &str = "twinpost";
 /// Durable record with the number of boots.
 const BOOTS: &str = "boots";
+/// Durable state.
+const STATE: &str = "/state";
+/// In memory, for a unit that has lost its durable state.
+const STATE_SUBSTITUTE: &str = "/run/twinpost/no-state";
 /// Keeps the boot number for restarts of the supervisor within one boot.
 const BOOT_NOTE: &str = "/run/twinpost/boot";
 
@@ -73,17 +77,46 @@ pub fn supervise() -> Result<ExitCode, StartError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
     runtime.block_on(async {
-        let store = Arc::new(Store::open(Path::new("/state")).map_err(StartError::State)?);
+        let (store, lost) = open_store(Path::new(STATE), Path::new(STATE_SUBSTITUTE))?;
+        let store = Arc::new(store);
         let boot = boot_number(&store);
         let shared = Arc::new(Shared::new(EventLog::open(Path::new("/log"), boot)));
         shared.event("start", &format!("supervisor {} started, boot {boot}", env!("CARGO_PKG_VERSION")));
         let ports = host::ports();
         let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
-        let (config, revision) = configuration(&store, &ports, &shared);
+        let (config, revision) = match lost {
+            None => configuration(&store, &ports, &shared),
+            Some(error) => {
+                shared.alarm("state-lost", &lost_sentence(&error));
+                (Config::for_board(&ports), 0)
+            }
+        };
         host::names(&config, &shared);
         host::addresses(&config, &shared).await;
         unit(config, revision, store, shared).await
     })
+}
+
+/// The durable state; where it cannot be used a substitute in memory, with the reason, so that the operator is answered. A unit with a
+/// substitute must stay OFF: an epoch that is forgotten could be used twice.
+fn open_store(folder: &Path, substitute: &Path) -> Result<(Store, Option<OpenError>), StartError> {
+    match Store::open(folder) {
+        Ok(store) => Ok((store, None)),
+        Err(error) => {
+            // The store says so if the folder cannot be made.
+            let _ = std::fs::create_dir_all(substitute);
+            Ok((Store::open(substitute).map_err(StartError::State)?, Some(error)))
+        }
+    }
+}
+
+/// What the operator is told then.
+fn lost_sentence(error: &OpenError) -> String {
+    format!(
+        "the state partition cannot be used ({}): this unit has no configuration and stays OFF, the other unit serves alone; check the \
+         drive or replace it, then restart this unit with its provisioning disk",
+        chain(error)
+    )
 }
 
 /// Makes the unit and serves for ever.
@@ -405,4 +438,25 @@ fn boot_number(store: &Store) -> u64 {
 fn board_in_force() -> Option<twinpost_board::Board> {
     let text = std::fs::read_to_string("/run/twinpost/board.toml").ok()?;
     twinpost_board::Board::parse(&text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_durable_state_there_is_a_substitute_and_a_reason() {
+        let root = tempfile::tempdir().unwrap();
+        let (good, substitute) = (root.path().join("state"), root.path().join("run/no-state"));
+        std::fs::create_dir(&good).unwrap();
+        assert!(open_store(&good, &substitute).unwrap().1.is_none());
+        assert!(!substitute.exists(), "not made without need");
+        let (store, lost) = open_store(&root.path().join("not-mounted"), &substitute).unwrap();
+        store.write(BOOTS, b"1").unwrap();
+        let told = lost_sentence(&lost.unwrap());
+        assert!(
+            told.contains("not-mounted") && told.contains("stays OFF") && told.contains("replace"),
+            "{told}"
+        );
+    }
 }
