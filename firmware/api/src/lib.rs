@@ -184,6 +184,9 @@ pub struct Status {
     pub encryption: EncryptionStatus,
     /// Volumes in the order queue, data.
     pub volumes: Vec<VolumeReport>,
+    /// Names of the volumes whose synchronisation is switched off: what is stored there is on one unit only.
+    #[serde(default)]
+    pub unsynchronised: Vec<String>,
     /// Virtual IPs and whether this unit holds them now.
     pub vips: Vec<VipStatus>,
     /// Mail services.

@@ -90,7 +90,7 @@ fn status_text(status: &Status) -> String {
     line("Unit", &format!("{}: {} (configured {})", status.host, status.effective, status.configured.name()));
     line("", &format!("for {since}: {}", status.why));
     line("Peer", &status.peer.as_ref().map_or("NOT HEARD since this unit started".into(), peer));
-    line("Mail safety", &safety(&status.volumes));
+    line("Mail safety", &safety(status));
     match &status.alarms[..] {
         [] => line("Alarms", "none"),
         alarms => alarms.iter().for_each(|alarm| line("ALARM", alarm)),
@@ -103,7 +103,7 @@ fn status_text(status: &Status) -> String {
         line("Encryption", &encryption(status));
     }
     for (id, report) in VolumeId::ALL.iter().zip(&status.volumes) {
-        line(&format!("Volume {}", id.name()), &volume(report));
+        line(&format!("Volume {}", id.name()), &volume_of(status, *id, report));
     }
     for vip in &status.vips {
         let holder = if vip.held { "held by this unit" } else { "not held by this unit" };
@@ -187,7 +187,35 @@ fn encryption(status: &Status) -> String {
 }
 
 /// The one sentence an operator looks for.
-pub(crate) fn safety(volumes: &[VolumeReport]) -> String {
+pub(crate) fn safety(status: &Status) -> String {
+    let replicated =
+        VolumeId::ALL.iter().zip(&status.volumes).filter(|(id, _)| is_synchronised(status, **id));
+    let replicated: Vec<VolumeReport> = replicated.map(|(_, report)| *report).collect();
+    if status.unsynchronised.is_empty() {
+        return copies(&replicated);
+    }
+    format!(
+        "ONE COPY of volume {}, whose synchronisation is disabled: acknowledged mail waits on the unit that took it until that unit is \
+         back. Of the other volume: {}",
+        status.unsynchronised.join(", "),
+        copies(&replicated)
+    )
+}
+
+fn is_synchronised(status: &Status, volume: VolumeId) -> bool {
+    !status.unsynchronised.iter().any(|name| name == volume.name())
+}
+
+/// A volume; one that is not synchronised has no copy to tell of.
+pub(crate) fn volume_of(status: &Status, id: VolumeId, report: &VolumeReport) -> String {
+    if is_synchronised(status, id) {
+        return volume(report);
+    }
+    let used = if report.promoted { "in use here" } else { "handed over to the PRIMARY when there is one" };
+    format!("SYNCHRONISATION DISABLED: what is stored here is on this unit only, {used}")
+}
+
+fn copies(volumes: &[VolumeReport]) -> String {
     let current = |v: &VolumeReport| v.local == DiskState::UpToDate && v.peer == DiskState::UpToDate;
     let syncing =
         |v: &VolumeReport| matches!(v.replication, Replication::SyncSource | Replication::SyncTarget);
@@ -233,7 +261,7 @@ fn link_text(link: &LinkStatus) -> String {
     format!("{} {state}, {} received, {} lost{replication}", link.port, link.received, link.lost)
 }
 
-pub(crate) fn volume(report: &VolumeReport) -> String {
+fn volume(report: &VolumeReport) -> String {
     let mut text = format!("{:?}, peer's copy {:?}, {:?}", report.local, report.peer, report.replication);
     if report.out_of_sync_kib > 0 {
         text.push_str(&format!(", {} out of sync", kib(report.out_of_sync_kib.into())));

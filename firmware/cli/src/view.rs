@@ -2,7 +2,7 @@
 //! view is the whole status. Pure.
 
 use crate::command::View;
-use crate::render::{peer, safety, volume};
+use crate::render::{peer, safety, volume_of};
 use std::fmt::Write;
 use twinpost_api::Status;
 use twinpost_types::VolumeId;
@@ -30,10 +30,10 @@ fn cluster(status: &Status) -> String {
 }
 
 fn sync(status: &Status) -> String {
-    let mut out = format!("data: {}\n", safety(&status.volumes));
+    let mut out = format!("data: {}\n", safety(status));
     for (id, report) in VolumeId::ALL.iter().zip(&status.volumes) {
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "  volume {}: {}", id.name(), volume(report));
+        let _ = writeln!(out, "  volume {}: {}", id.name(), volume_of(status, *id, report));
     }
     out + &format!("configuration: {}", compared(status))
 }

@@ -32,6 +32,7 @@ pub(crate) fn check(config: &Config) -> Result<(), Conflict> {
     intervals(config)?;
     links(config)?;
     neighbours(config)?;
+    synchronised(config)?;
     services(config)?;
     password(config)
 }
@@ -127,6 +128,15 @@ fn intervals(config: &Config) -> Result<(), Conflict> {
         return Err(Conflict::new("hb-interval", "", why, allowed));
     }
     Ok(())
+}
+
+/// Replication of one volume tells each unit whether the other one went on without it; with none nobody could tell.
+fn synchronised(config: &Config) -> Result<(), Conflict> {
+    if config.ha.mail_data_sync || config.ha.mailqueue_data_sync {
+        return Ok(());
+    }
+    let why = "mailqueue-data-sync is disabled as well: one of the two volumes has to be replicated";
+    Err(Conflict::new("mail-data-sync", "", why.into(), "enable, or set mailqueue-data-sync enable"))
 }
 
 const INTERFACE: [&str; 2] = ["heartbeat-1-interface", "heartbeat-2-interface"];

@@ -46,7 +46,6 @@ const FIELDS: Fields<Draft> = Fields {
             show: |draft| Shown::Set(draft.port.to_string()),
         },
     ],
-    later: &[],
 };
 
 const USER: Fields<Option<Password>> = Fields {
@@ -60,7 +59,6 @@ const USER: Fields<Option<Password>> = Fields {
             text.map_or(Shown::Unset("none".into()), Shown::Set)
         },
     }],
-    later: &[],
 };
 
 /// Reads the block behind `config domain`.

@@ -1,19 +1,19 @@
 //! `config system ha`: the variables of `spec/ha.md` section 2 with their allowed values and old names, and the block
-//! that holds them. Settings seen per port are in `ha_ports`, checks in `service`, what is not acted on in this release in `later`.
+//! that holds them. Settings seen per port are in `ha_ports`, checks in `service`.
 
 use crate::cursor::{Cursor, Line};
-use crate::error::ScriptError;
+use crate::error::{Problem, ScriptError};
 use crate::model::{Config, Ha, LinkSettings};
 use crate::printer::Printer;
 use crate::value::PortName;
 use crate::variable::{Bad, Fields, NO_IPV6, Shown, Values, Variable, assign, block, number};
 use crate::words::quoted;
-use crate::{ha_ports, later, service};
+use crate::{ha_ports, service};
 use std::time::Duration;
 use twinpost_types::{ConfiguredMode, OnFailure, RebootAction};
 
 /// All variables of `config system ha`.
-pub(crate) const FIELDS: Fields<Ha> = Fields { variables: VARIABLES, later: later::HA };
+pub(crate) const FIELDS: Fields<Ha> = Fields { variables: VARIABLES };
 
 const MODES: &[(&str, ConfiguredMode)] = &[
     ("off", ConfiguredMode::Off),
@@ -132,6 +132,20 @@ const VARIABLES: &[Variable<Ha>] = &[
         show: |ha| name_of(REBOOT_ACTION, ha.reboot_action),
     },
     Variable {
+        name: "mail-data-sync",
+        allowed: "enable, disable",
+        set: |ha, values| values.switch().map(|value| ha.mail_data_sync = value),
+        reset: |ha, default| ha.mail_data_sync = default.mail_data_sync,
+        show: |ha| switch(ha.mail_data_sync),
+    },
+    Variable {
+        name: "mailqueue-data-sync",
+        allowed: "enable, disable",
+        set: |ha, values| values.switch().map(|value| ha.mailqueue_data_sync = value),
+        reset: |ha, default| ha.mailqueue_data_sync = default.mailqueue_data_sync,
+        show: |ha| switch(ha.mailqueue_data_sync),
+    },
+    Variable {
         name: "encryption",
         allowed: "enable, disable",
         set: |ha, values| values.switch().map(|value| ha.encryption = value),
@@ -203,7 +217,7 @@ pub(crate) fn read(draft: &mut Config, cursor: &mut Cursor<'_>, open: &Line) -> 
         match line.text(1) {
             "interface" => ha_ports::read(ha, cursor, line)?,
             "service" => service::read(ha, cursor, line)?,
-            "member" => return Err(later::member(line)),
+            "member" => return Err(member(line)),
             _ => return Err(line.unknown(1, "section", "interface, service")),
         }
         Ok(true)
@@ -333,6 +347,18 @@ fn seconds(text: &str) -> Result<Duration, Bad> {
 fn seconds_text(value: Duration) -> String {
     let text = format!("{}.{:03}", value.as_secs(), value.subsec_millis());
     text.trim_end_matches('0').trim_end_matches('.').into()
+}
+
+/// `config member`: the list of a config-only group.
+fn member(line: &Line) -> ScriptError {
+    line.error(
+        1,
+        Problem::NotAvailable {
+            variable: "config".into(),
+            value: "\"member\"".into(),
+            allowed: "interface, service; config-only groups come in a later release".into(),
+        },
+    )
 }
 
 #[cfg(test)]

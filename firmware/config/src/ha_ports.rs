@@ -39,7 +39,7 @@ const ACTIONS: &[(&str, PortAction)] = &[
     ("add", PortAction::Add),
 ];
 
-const FIELDS: Fields<PortView> = Fields { variables: VARIABLES, later: &[] };
+const FIELDS: Fields<PortView> = Fields { variables: VARIABLES };
 
 const VARIABLES: &[Variable<PortView>] = &[
     Variable {

@@ -4,8 +4,8 @@
 //! allowed; [`apply`] does the same on top of settings already in force; [`print`](fn@print) writes the canonical script back.
 //! A `Config` is only ever made here, so whoever holds one holds settings that fit each other and the board.
 //!
-//! What this crate does not do: read or write files, keep revisions, act on anything. Variables of `spec/ha.md` section 2
-//! that this release does not act on are known (module `later`) and refused unless they stay at their default.
+//! What this crate does not do: read or write files, keep revisions, act on anything. Values of `spec/ha.md` section 2
+//! that this release does not act on are known and refused.
 //!
 //! Follows `spec/ha.md` sections 2, 6 and 9.
 //!
@@ -26,7 +26,6 @@ mod error;
 mod ha;
 mod ha_ports;
 mod ip_net;
-mod later;
 mod model;
 mod printer;
 mod script;

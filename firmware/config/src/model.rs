@@ -97,6 +97,11 @@ pub struct Ha {
     pub links: [LinkSettings; LINKS],
     /// What a planned reboot of the primary does.
     pub reboot_action: RebootAction,
+    /// Mailboxes are replicated; otherwise they lie on the unit that stored them and are handed over when it follows another one.
+    /// The same on both units.
+    pub mail_data_sync: bool,
+    /// The queue is replicated; otherwise as above.
+    pub mailqueue_data_sync: bool,
     /// Replication is encrypted on the heartbeat links. The same on both units.
     pub encryption: bool,
     /// Role changes an hour before the unit latches, 1–20.
@@ -399,6 +404,8 @@ impl Default for Ha {
             fast_detect: true,
             links: Default::default(),
             reboot_action: RebootAction::default(),
+            mail_data_sync: true,
+            mailqueue_data_sync: true,
             encryption: ENCRYPTION_DEFAULT,
             max_role_changes: ROLE_CHANGES_DEFAULT,
             ports: BTreeMap::new(),

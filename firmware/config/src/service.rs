@@ -156,9 +156,9 @@ impl Default for Services {
     }
 }
 
-const REMOTE: Fields<RemoteService> = Fields { variables: &REMOTE_VARIABLES, later: &[] };
-const WEB: Fields<RemoteService> = Fields { variables: WEB_VARIABLES, later: &[] };
-const LOCAL: Fields<LocalService> = Fields { variables: LOCAL_VARIABLES, later: &[] };
+const REMOTE: Fields<RemoteService> = Fields { variables: &REMOTE_VARIABLES };
+const WEB: Fields<RemoteService> = Fields { variables: WEB_VARIABLES };
+const LOCAL: Fields<LocalService> = Fields { variables: LOCAL_VARIABLES };
 
 /// `remote-http` has one variable more.
 const WEB_VARIABLES: &[Variable<RemoteService>] = &{

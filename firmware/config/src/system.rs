@@ -18,7 +18,6 @@ const GLOBAL: Fields<HostName> = Fields {
         reset: HostName::clone_from,
         show: |name| Shown::Set(name.to_string()),
     }],
-    later: &[],
 };
 
 /// One port's own addresses.
@@ -45,7 +44,6 @@ const INTERFACE: Fields<Addresses> = Fields {
             show: |own| Shown::Set(own.ipv6.map_or(NO_IPV6.into(), |net| net.to_string())),
         },
     ],
-    later: &[],
 };
 
 /// The default routes.
@@ -85,7 +83,6 @@ const ROUTE: Fields<Gateways> = Fields {
             show: |gateways| Shown::Set(gateways.ipv6.map_or("::".into(), |gateway| gateway.to_string())),
         },
     ],
-    later: &[],
 };
 
 const DNS: Fields<Dns> = Fields {
@@ -105,7 +102,6 @@ const DNS: Fields<Dns> = Fields {
             show: |dns| address(dns.secondary),
         },
     ],
-    later: &[],
 };
 
 /// Number of the only route.

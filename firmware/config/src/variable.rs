@@ -1,5 +1,5 @@
 //! A variable as a row of a table: its names, what it takes, how it is set, put back and shown. Reads the blocks that
-//! consist of such variables. The tables themselves are in `system`, `domain`, `ha`, `ha_ports`, `service` and `later`.
+//! consist of such variables. The tables themselves are in `system`, `domain`, `ha`, `ha_ports` and `service`.
 
 use crate::cursor::{Closed, Cursor, Line};
 use crate::error::{Problem, ScriptError, shown};
@@ -26,22 +26,9 @@ pub(crate) struct Variable<T: 'static> {
     pub show: fn(&T) -> Shown,
 }
 
-/// A variable of the reference that this release does not act on: only its default is accepted.
-pub(crate) struct Later {
-    /// Name as printed.
-    pub name: &'static str,
-    /// What the reference allows.
-    pub allowed: &'static str,
-    /// Whether a value is one that the reference allows.
-    pub check: fn(&Values<'_>) -> Result<(), Bad>,
-    /// What is accepted: the default, with single blanks; the short forms have one for each service.
-    pub default: &'static [&'static str],
-}
-
 /// A block of variables.
 pub(crate) struct Fields<T: 'static> {
     pub variables: &'static [Variable<T>],
-    pub later: &'static [Later],
 }
 
 /// How a variable is printed.
@@ -223,11 +210,6 @@ pub(crate) fn assign<T>(
             return line.no_more(at + 1);
         }
         (variable.allowed, (variable.set)(target, &values))
-    } else if let Some(later) = fields.later.iter().find(|l| l.name == name) {
-        if line.verb() == "unset" {
-            return line.no_more(at + 1);
-        }
-        (later.allowed, later.set(&values))
     } else {
         return Err(line.unknown(at, "variable", fields.names()));
     };
@@ -254,23 +236,10 @@ fn refusal(cursor: &Cursor<'_>, line: &Line, at: usize, allowed: &str, bad: Bad)
     line.error(at + 1, problem)
 }
 
-impl Later {
-    fn set(&self, values: &Values<'_>) -> Result<(), Bad> {
-        (self.check)(values)?;
-        let given = values.joined();
-        if self.default.contains(&given.as_str()) {
-            Ok(())
-        } else {
-            Err(Bad::NotAvailable(self.default.join(", ")))
-        }
-    }
-}
-
 impl<T> Fields<T> {
     /// All names, for the list of what is allowed.
     pub fn names(&self) -> String {
         let mut names: Vec<_> = self.variables.iter().map(|v| v.name).collect();
-        names.extend(self.later.iter().map(|l| l.name));
         // A variable that is printed on two lines has two rows.
         names.dedup();
         names.join(", ")

@@ -218,9 +218,11 @@ impl Executor {
 
     async fn mount(&self) -> Result<(), Failure> {
         let [queue, data] = VolumeId::ALL;
+        let [queue_local, data_local] = VolumeId::ALL.map(|volume| self.drbd.is_local(volume));
+        self.handover.before_mount().await.map_err(failed)?;
         let (first, second) = tokio::join!(
-            blocking(move || volume::mount(queue).map(drop)),
-            blocking(move || volume::mount(data).map(drop))
+            blocking(move || volume::mount(queue, queue_local).map(drop)),
+            blocking(move || volume::mount(data, data_local).map(drop))
         );
         first?;
         second?;
@@ -239,7 +241,9 @@ impl Executor {
         let [queue, data] = VolumeId::ALL;
         let (first, second) =
             tokio::join!(blocking(move || volume::unmount(queue)), blocking(move || volume::unmount(data)));
-        first.and(second)
+        first.and(second)?;
+        self.handover.after_unmount();
+        Ok(())
     }
 }
 

@@ -5,11 +5,15 @@
 //! ```text
 //! PRIMARY  mounted ─▶ recover, list the queue ─▶ mail starts ─▶ list mailboxes (behind) ── serves ── unmount: closes
 //! loser    PassMail ─▶ a thread that may wait: snapshot of both copies ─ pass ─▶ control channel
+//! SECONDARY with volumes that are not replicated ─▶ local: the volumes themselves ─ pass, emptied ─▶ control channel
 //! ```
+
+mod local;
 
 use crate::control::Control;
 use crate::provision::chain;
 use crate::shared::Shared;
+use local::Local;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,12 +27,12 @@ use twinpost_mail::Mail;
 use twinpost_mail::handover::item::{Item, QueueFolder};
 use twinpost_mail::handover::manifest::{self, ManifestError, Promotion, Volume};
 use twinpost_mail::handover::message::Counts;
-use twinpost_mail::handover::pass::{self, Leftover, PassError, Progress};
+use twinpost_mail::handover::pass::{self, Leftover, PassError, Progress, Source};
 use twinpost_mail::handover::report;
 use twinpost_mail::handover::scan;
 use twinpost_mail::handover::server::{self, Server};
 use twinpost_mail::handover::{Channel, ChannelError, Layout};
-use twinpost_storage::stale::{StaleCopies, StaleError};
+use twinpost_storage::stale::{Look, StaleCopies, StaleError};
 use twinpost_types::{DiskState, Epoch, Replication, VOLUMES, VolumeId, VolumeReport};
 
 /// After this much work a pass reports back and is asked again, so that the decisions can change their mind.
@@ -61,6 +65,8 @@ pub struct HandOver {
     passing: Arc<tokio::sync::Mutex<()>>,
     /// The operator gives up what only this copy holds.
     discard: AtomicBool,
+    /// Volumes that are not replicated; `local` has their work.
+    local: Local,
 }
 
 struct Listing {
@@ -113,6 +119,7 @@ impl HandOver {
         control: Option<Arc<Control>>,
         mail: &Arc<Mail>,
         volumes: watch::Receiver<[VolumeReport; VOLUMES]>,
+        local: [bool; VOLUMES],
         shared: Arc<Shared>,
     ) -> Arc<Self> {
         let this = Arc::new(Self {
@@ -126,6 +133,7 @@ impl HandOver {
             progress: Mutex::default(),
             passing: Arc::default(),
             discard: AtomicBool::new(false),
+            local: Local::new(local),
         });
         if let Some(control) = control {
             let served = Arc::clone(&this);
@@ -156,6 +164,8 @@ impl HandOver {
                 && (volume.local, volume.peer) == (DiskState::UpToDate, DiskState::UpToDate)
         });
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        // Two volumes that are not replicated have nothing in common.
+        let equal = VolumeId::ALL.map(|volume| equal[volume.index()] && !self.local.is(volume));
         *lock(&self.promotion) = (equal, now.saturating_sub(CLOCKS_DIFFER).as_secs());
     }
 
@@ -170,6 +180,7 @@ impl HandOver {
             epoch: epoch.0,
             unit: self.unit,
             copies_equal: equal[volume.index()],
+            local: self.local.is(volume),
             before_s,
         };
         let (queue, data) = (promotion(VolumeId::Queue), promotion(VolumeId::Data));
@@ -263,12 +274,13 @@ impl HandOver {
         let runtime = tokio::runtime::Handle::current();
         let shared = Arc::clone(&progress);
         let [queue, _] = *self.volumes.borrow();
-        let whole = queue.local != DiskState::Inconsistent;
+        let source = Source::Replica { whole: queue.local != DiskState::Inconsistent };
+        let looks = self.local.looks(Look::Nothing, Look::Snapshot);
         let work = move || -> Result<Counts, HandOverError> {
             let _turn = turn;
-            let copies = StaleCopies::open()?;
+            let copies = StaleCopies::open(looks)?;
             let layout = Layout::at(&copies.root(VolumeId::Queue), &copies.root(VolumeId::Data));
-            Ok(runtime.block_on(pass::pass(&layout, whole, &Wire(control), &shared))?)
+            Ok(runtime.block_on(pass::pass(&layout, source, &Wire(control), &shared))?)
         };
         let mut pass = tokio::task::spawn_blocking(work);
         let ended = tokio::select! {
@@ -284,17 +296,19 @@ impl HandOver {
         Ok(())
     }
 
-    /// What this copy holds that the other unit may lack, the first `opened` with envelopes. Only while replication is down and the volumes
-    /// are not promoted.
+    /// What this copy holds that the other unit may lack, the first `opened` with envelopes. Only while the volumes are not promoted; of
+    /// volumes that are being replicated nothing is left over.
     ///
     /// # Errors
     /// See [`HandOverError`].
     pub async fn leftovers(&self, opened: usize) -> Result<Vec<Leftover>, HandOverError> {
         let turn = Arc::clone(&self.passing).try_lock_owned().map_err(|_| HandOverError::Busy)?;
         let unit = self.unit;
+        let replicated = self.volumes.borrow().iter().any(|volume| volume.replication.is_connected());
+        let looks = self.local.looks(Look::Itself, if replicated { Look::Nothing } else { Look::Snapshot });
         let work = move || -> Result<_, HandOverError> {
             let _turn = turn;
-            let copies = StaleCopies::open()?;
+            let copies = StaleCopies::open(looks)?;
             let layout = Layout::at(&copies.root(VolumeId::Queue), &copies.root(VolumeId::Data));
             Ok(pass::leftovers(&layout, unit, opened)?)
         };

@@ -58,6 +58,14 @@ pub fn adopt(unit: &Arc<Unit>) -> Reply {
         return Reply::Refused { message: format!("{why}; nothing was changed") };
     }
     unit.shared.event("operator", "queue adopt");
+    if unit.executor.handover.has_local() {
+        unit.executor.handover.look_again();
+    }
+    if is_replicated(unit) {
+        return Reply::Accepted {
+            message: "what is not synchronised is passed to the PRIMARY within seconds".to_string(),
+        };
+    }
     let unit = Arc::clone(unit);
     tokio::spawn(async move {
         if let Err(error) = unit.executor.handover.pass().await {
@@ -73,6 +81,10 @@ pub fn adopt(unit: &Arc<Unit>) -> Reply {
 pub fn discard(unit: &Unit, confirmed: bool) -> Reply {
     if let Some(why) = in_use(unit) {
         return Reply::Refused { message: format!("{why}; nothing was changed") };
+    }
+    if unit.executor.handover.has_local() && is_replicated(unit) {
+        let message = "what is not synchronised is handed over as soon as there is a PRIMARY, and cannot be discarded; nothing was changed";
+        return Reply::Refused { message: message.to_string() };
     }
     if !confirmed {
         let message = "messages that only this unit's copy holds would be lost: see them with 'diagnose system ha queue list', then \
@@ -92,10 +104,14 @@ fn in_use(unit: &Unit) -> Option<String> {
     if effective == EffectiveMode::Primary || volumes.iter().any(|volume| volume.promoted) {
         return Some("this unit's copy is in service, nothing is left over on it".to_string());
     }
-    if volumes.iter().any(|volume| volume.replication.is_connected()) {
+    if is_replicated(unit) && !unit.executor.handover.has_local() {
         return Some("this unit's copy is being replicated, nothing is left over on it".to_string());
     }
     None
+}
+
+fn is_replicated(unit: &Unit) -> bool {
+    unit.volumes.borrow().iter().any(|volume| volume.replication.is_connected())
 }
 
 fn words(one: &Leftover) -> String {

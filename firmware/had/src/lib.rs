@@ -24,7 +24,7 @@
 pub mod channel;
 mod checks;
 mod claims;
-mod control;
+pub mod control;
 mod executor;
 mod face;
 mod handover;

@@ -130,19 +130,17 @@ async fn unit(
     let ha_on = config.ha().mode != ConfiguredMode::Off;
     let keys = if ha_on { derive(&config, &shared) } else { None };
     let secret = keys.as_ref().map(control::replication_secret);
-    let drbd = Drbd::new(twinpost_storage::drbd::Settings { secret });
+    let local = local_volumes(&config);
+    let drbd = Drbd::new(twinpost_storage::drbd::Settings { secret, local });
     let volumes = volumes(&drbd, ha_on, &shared).await;
-    let mail = Arc::new(Mail::new(MailPaths::default()));
-    if let Err(error) = mail.prepare(&host::mail_settings(&config)) {
-        shared.alarm("mail-settings", &format!("the mail servers cannot be configured: {}", chain(&error)));
-    }
+    let mail = mail_servers(&config, &shared);
     let (inputs, inbox) = channel::bounded(QUEUE_BOUND).map_err(StartError::Queue)?;
     let (outbox, outputs) = channel::bounded(QUEUE_BOUND).map_err(StartError::Queue)?;
     let pulse = Arc::new(Pulse::new());
     let lease = LeaseKeeper::start(Arc::clone(&pulse)).map_err(StartError::Lease)?;
     let control = keys.as_ref().map(|keys| control::open(&config, keys, &shared));
-    let handover =
-        HandOver::new(unit_id(&config).0, control.clone(), &mail, volumes.clone(), Arc::clone(&shared));
+    let own = unit_id(&config).0;
+    let handover = HandOver::new(own, control.clone(), &mail, volumes.clone(), local, Arc::clone(&shared));
     let executor = Executor {
         drbd: drbd.clone(),
         mail,
@@ -185,8 +183,22 @@ async fn unit(
     tokio::spawn(minder::mind(Arc::clone(&unit)));
     tokio::spawn(minder::watch_mail(Arc::clone(&unit)));
     tokio::spawn(room::watch(Arc::clone(&unit)));
+    tokio::spawn(Arc::clone(&unit.executor.handover).keep_empty());
     face::serve(unit).await.map_err(StartError::Face)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Volumes whose synchronisation is switched off.
+fn local_volumes(config: &Config) -> [bool; VOLUMES] {
+    [!config.ha().mailqueue_data_sync, !config.ha().mail_data_sync]
+}
+
+fn mail_servers(config: &Config, shared: &Shared) -> Arc<Mail> {
+    let mail = Arc::new(Mail::new(MailPaths::default()));
+    if let Err(error) = mail.prepare(&host::mail_settings(config)) {
+        shared.alarm("mail-settings", &format!("the mail servers cannot be configured: {}", chain(&error)));
+    }
+    mail
 }
 
 /// Prepares the volumes and follows them as replication tells them; nothing while HA is off.

@@ -8,7 +8,7 @@ use twinpost_api::{
 };
 use twinpost_ha::Verdict;
 use twinpost_mail::{MailHealth, init_client};
-use twinpost_types::{Instant, LinkId};
+use twinpost_types::{Instant, LinkId, VolumeId};
 
 /// Collects the status of this unit. The only slow part is init's answer, which has a limit of its own.
 pub async fn collect(unit: &Unit, mail: MailHealth, queued: u64) -> Status {
@@ -52,6 +52,11 @@ pub async fn collect(unit: &Unit, mail: MailHealth, queued: u64) -> Status {
         ready_us: unit.ready_us.load(std::sync::atomic::Ordering::Relaxed),
         checks: unit.checks.status(),
         volumes: unit.volumes.borrow().to_vec(),
+        unsynchronised: VolumeId::ALL
+            .into_iter()
+            .filter(|volume| unit.executor.drbd.is_local(*volume))
+            .map(|volume| volume.name().to_string())
+            .collect(),
         ..Status::default()
     };
     if let Some(ha) = &view.ha {

@@ -276,6 +276,10 @@ impl Deliveries for Arc<Mail> {
         wake(Path::new(SPOOL));
         done
     }
+
+    fn local_domains(&self) -> BTreeSet<String> {
+        self.local_domains.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), PrepareError> {

@@ -1,7 +1,8 @@
 //! After a takeover: recipients whose message already lies in their mailbox are marked as done in the queue, so that nothing is
 //! delivered into a local mailbox twice (`spec/ha.md` section 8, `spec/mail.md` "Durability"). The unit that died had stored the
 //! message, but its mark in the queue file was younger than the last sync. Only files of `active` can be affected: Postfix moves
-//! a message there before every delivery. Runs before Postfix starts; relayed mail is not looked at.
+//! a message there before every delivery. Runs before Postfix starts; relayed mail is not looked at. Handed-over messages are looked at
+//! before they are placed: their unit may have died in the same way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -16,6 +17,8 @@ const ENVELOPE_BYTES: u64 = 256 * 1024;
 const HEADER_BYTES: u64 = 4096;
 /// Newest messages of a mailbox that are looked at: what was stored in the last second, many times over.
 const NEWEST: usize = 64;
+/// The same for handed-over messages: their unit has been away for a while.
+const NEWEST_LATER: usize = 256;
 /// Most files of `active` (`qmgr_message_active_limit`).
 const FILES_MAX: usize = 20_000;
 
@@ -40,28 +43,50 @@ struct Recipient {
 /// # Errors
 /// `active` cannot be listed. A single file that cannot be read or written is left to Postfix.
 pub fn settle(spool: &Path, mailboxes: &Path, domains: &BTreeSet<String>) -> io::Result<Settled> {
-    let mut settled = Settled::default();
-    if domains.is_empty() {
-        return Ok(settled);
+    let mut stored = Stored::new(mailboxes, domains, NEWEST);
+    if !domains.is_empty() {
+        for entry in std::fs::read_dir(spool.join("active"))?.take(FILES_MAX) {
+            let entry = entry?;
+            stored.settle(&entry.path(), &entry.file_name().to_string_lossy());
+        }
     }
-    let mut stored: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for entry in std::fs::read_dir(spool.join("active"))?.take(FILES_MAX) {
-        let entry = entry?;
-        let id = entry.file_name().to_string_lossy().into_owned();
-        let Ok(envelope) = head(&entry.path(), ENVELOPE_BYTES) else { continue };
-        let local = recipients(&envelope).into_iter().filter_map(|recipient| {
-            let mailbox = mailbox(mailboxes, domains, &recipient.address)?;
-            Some((recipient, mailbox))
-        });
-        for (recipient, mailbox) in local {
-            settled.open += 1;
-            let ids = stored.entry(recipient.address.to_lowercase()).or_insert_with(|| ids_stored(&mailbox));
-            if ids.contains(&id) && mark_done(&entry.path(), recipient.offset).is_ok() {
-                settled.marked += 1;
+    Ok(stored.settled)
+}
+
+/// As [`settle`], for one file that was handed over and is not in the queue yet: its path and queue id.
+pub(crate) fn settle_handed_over(files: &[(PathBuf, String)], mailboxes: &Path, domains: &BTreeSet<String>) {
+    let mut stored = Stored::new(mailboxes, domains, NEWEST_LATER);
+    files.iter().for_each(|(path, id)| stored.settle(path, id));
+}
+
+/// What mailboxes hold, read once each.
+struct Stored<'a> {
+    mailboxes: &'a Path,
+    domains: &'a BTreeSet<String>,
+    newest: usize,
+    ids: BTreeMap<String, BTreeSet<String>>,
+    settled: Settled,
+}
+
+impl<'a> Stored<'a> {
+    fn new(mailboxes: &'a Path, domains: &'a BTreeSet<String>, newest: usize) -> Self {
+        Self { mailboxes, domains, newest, ids: BTreeMap::new(), settled: Settled::default() }
+    }
+
+    /// A file that cannot be read or written is left to Postfix.
+    fn settle(&mut self, path: &Path, id: &str) {
+        let Ok(envelope) = head(path, ENVELOPE_BYTES) else { return };
+        for recipient in recipients(&envelope) {
+            let Some(mailbox) = mailbox(self.mailboxes, self.domains, &recipient.address) else { continue };
+            self.settled.open += 1;
+            let newest = self.newest;
+            let ids = self.ids.entry(recipient.address.to_lowercase());
+            let ids = ids.or_insert_with(|| ids_stored(&mailbox, newest));
+            if ids.contains(id) && mark_done(path, recipient.offset).is_ok() {
+                self.settled.marked += 1;
             }
         }
     }
-    Ok(settled)
 }
 
 /// Recipients that are not done, of an envelope as `cleanup` writes it (Postfix `rec_type.h`, `record.c`): records of a type,
@@ -104,7 +129,7 @@ fn mailbox(root: &Path, domains: &BTreeSet<String>, address: &str) -> Option<Pat
 }
 
 /// Queue ids in the headers of the newest messages of a mailbox.
-fn ids_stored(maildir: &Path) -> BTreeSet<String> {
+fn ids_stored(maildir: &Path, newest: usize) -> BTreeSet<String> {
     let mut files: Vec<(SystemTime, PathBuf)> = Vec::new();
     for folder in ["new", "cur"] {
         for entry in std::fs::read_dir(maildir.join(folder)).into_iter().flatten().flatten() {
@@ -113,7 +138,7 @@ fn ids_stored(maildir: &Path) -> BTreeSet<String> {
         }
     }
     files.sort_unstable_by_key(|(modified, _)| std::cmp::Reverse(*modified));
-    let heads = files.iter().take(NEWEST).filter_map(|(_, path)| head(path, HEADER_BYTES).ok());
+    let heads = files.iter().take(newest).filter_map(|(_, path)| head(path, HEADER_BYTES).ok());
     heads.flat_map(|head| received_ids(&String::from_utf8_lossy(&head))).collect()
 }
 

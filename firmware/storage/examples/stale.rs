@@ -1,10 +1,10 @@
 //! Lists the files of this unit's own copies, read through snapshots: run it on a unit that is not promoted.
 
-use twinpost_storage::stale::StaleCopies;
-use twinpost_types::VolumeId;
+use twinpost_storage::stale::{Look, StaleCopies};
+use twinpost_types::{VOLUMES, VolumeId};
 
 fn main() {
-    let copies = match StaleCopies::open() {
+    let copies = match StaleCopies::open([Look::Snapshot; VOLUMES]) {
         Ok(copies) => copies,
         Err(error) => return eprintln!("{error}: {:?}", std::error::Error::source(&error)),
     };

@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let drbd = Drbd::new(Settings { secret: Some("laboratory".to_owned()) });
+        let drbd = Drbd::new(Settings { secret: Some("laboratory".to_owned()), ..Settings::default() });
         for verb in words.split(|word| word == ",") {
             let began = Instant::now();
             let outcome = run(&drbd, verb).await;
@@ -61,7 +61,7 @@ async fn run(drbd: &Drbd, verb: &[String]) -> Outcome {
         "resume" => drbd.resume(volume()?).await.map(|()| done).map_err(Into::into),
         "initialise" => drbd.initialise_pair(volume()?).await.map(|()| done).map_err(Into::into),
         "status" => Ok(format!("{:?}", drbd.status().await?)),
-        "mount" => Ok(format!("{:?}", volume::mount(volume()?)?)),
+        "mount" => Ok(format!("{:?}", volume::mount(volume()?, false)?)),
         "unmount" => volume::unmount(volume()?).map(|()| done).map_err(Into::into),
         "sync" => sync(volume()?, seconds(argument(2)?)?).await,
         "watch" => watch(drbd, seconds(argument(1)?)?).await,

@@ -61,6 +61,9 @@ pub struct Settings {
     /// Both units prove that they know it (HMAC-SHA-256) before they connect; at most [`SECRET_BYTES_MAX`] bytes, longer ones
     /// are cut. Derive it from the HA password; never the password itself.
     pub secret: Option<String>,
+    /// Volumes that are not replicated: DRBD never sees them. They are promoted, demoted and connected by word only, and report
+    /// what the replicated volume reports, since that one tells whether this unit may write. Not all of them.
+    pub local: [bool; VOLUMES],
 }
 
 /// What [`Drbd::prepare`] found.
@@ -117,6 +120,12 @@ impl Drbd {
         result
     }
 
+    /// Whether this volume is not replicated.
+    #[must_use]
+    pub fn is_local(&self, volume: VolumeId) -> bool {
+        self.shared.settings.local[volume.index()]
+    }
+
     async fn try_prepare(&self, volume: VolumeId) -> Result<Prepared, PrepareError> {
         let Partition { device, .. } = partition::find(&format!("mail-{}", volume.name()))?;
         let looked_at = device.clone();
@@ -131,6 +140,11 @@ impl Drbd {
             .map_err(|_| unreadable(io::Error::from(io::ErrorKind::TimedOut)))?
             .map_err(|error| unreadable(io::Error::other(error)))?
             .map_err(unreadable)?;
+        if self.is_local(volume) {
+            // Written to beside DRBD, its metadata would vouch for blocks that it has not seen.
+            let replicated = || PrepareError::Replicated { volume: volume.name(), device: device.clone() };
+            return if found.is_some() { Err(replicated()) } else { Ok(Prepared { created: blank }) };
+        }
         let created = match found {
             Some(_) => false,
             None if blank => true,
@@ -200,6 +214,9 @@ impl Drbd {
     /// # Errors
     /// `refused()` when the data is not good enough, the peer is promoted, or the peer's fate is undecided.
     pub async fn promote(&self, volume: VolumeId) -> Result<(), CommandError> {
+        if self.is_local(volume) {
+            return Ok(());
+        }
         self.drbdsetup(&Arguments::new(volume).primary(false), PROMOTE).await
     }
 
@@ -208,6 +225,9 @@ impl Drbd {
     /// # Errors
     /// As [`Drbd::promote`].
     pub async fn promote_force(&self, volume: VolumeId) -> Result<(), CommandError> {
+        if self.is_local(volume) {
+            return Ok(());
+        }
         self.drbdsetup(&Arguments::new(volume).primary(true), PROMOTE).await
     }
 
@@ -216,6 +236,9 @@ impl Drbd {
     /// # Errors
     /// `refused()` while something holds the volume open.
     pub async fn demote(&self, volume: VolumeId) -> Result<(), CommandError> {
+        if self.is_local(volume) {
+            return Ok(());
+        }
         self.drbdsetup(&Arguments::new(volume).verb("secondary"), CALL).await
     }
 
@@ -224,6 +247,9 @@ impl Drbd {
     /// # Errors
     /// `refused()` while promoted, connected or not consistent.
     pub async fn outdate(&self, volume: VolumeId) -> Result<(), CommandError> {
+        if self.is_local(volume) {
+            return Ok(());
+        }
         self.drbdsetup(&Arguments::new(volume).verb("outdate"), CALL).await
     }
 
@@ -232,6 +258,9 @@ impl Drbd {
     /// # Errors
     /// The tool's; see [`CommandError`].
     pub async fn resume(&self, volume: VolumeId) -> Result<(), CommandError> {
+        if self.is_local(volume) {
+            return Ok(());
+        }
         self.drbdsetup(&Arguments::new(volume).verb("resume-io"), CALL).await
     }
 
@@ -240,6 +269,9 @@ impl Drbd {
     /// # Errors
     /// `refused()` when a volume is not fresh or not connected; the tool's.
     pub async fn initialise_pair(&self, volume: VolumeId) -> Result<(), CommandError> {
+        if self.is_local(volume) {
+            return Ok(());
+        }
         let what = format!("declaring both copies of volume {} equal", volume.name());
         let report = self.status().await?[volume.index()];
         if (report.local, report.peer) == (DiskState::UpToDate, DiskState::UpToDate) {
@@ -292,6 +324,7 @@ impl Drbd {
             reports[index] =
                 VolumeReport { fresh: blank && self.just_created(volume, &report).await, ..report };
         }
+        mirror(&mut reports, self.shared.settings.local);
         reports
     }
 
@@ -311,6 +344,9 @@ impl Drbd {
         endpoint: Endpoint,
         call: &Call,
     ) -> Result<(), CommandError> {
+        if self.is_local(volume) {
+            return Ok(());
+        }
         let same = *self.connection(volume) == Some(endpoint);
         if same && self.status().await?[volume.index()].replication.is_connected() {
             return Ok(());
@@ -330,6 +366,9 @@ impl Drbd {
     }
 
     async fn drop_connections(&self, volume: VolumeId, force: bool) -> Result<(), CommandError> {
+        if self.is_local(volume) {
+            return Ok(());
+        }
         let known = self.connection(volume).take();
         if let Some((local, peer)) = known.map(Endpoint::addresses)
             && self.drbdsetup(&drop_connection(volume, &local, &peer, force), DISCONNECT).await.is_ok()
@@ -394,9 +433,30 @@ pub enum PrepareError {
         /// Partition.
         device: PathBuf,
     },
+    /// Not to be replicated, but it was.
+    #[error(
+        "volume {volume} on {device} was replicated before and is not to be any more, it was left untouched: enable its synchronisation again, \
+         or, if nothing on it is needed, erase its first and last MiB and reboot"
+    )]
+    Replicated {
+        /// Volume.
+        volume: &'static str,
+        /// Partition.
+        device: PathBuf,
+    },
     /// DRBD did not take it.
     #[error(transparent)]
     Command(#[from] CommandError),
+}
+
+/// A volume that is not replicated follows the one that is: the unit that may write to that one may write to its own.
+fn mirror(reports: &mut [VolumeReport; VOLUMES], local: [bool; VOLUMES]) {
+    let replicated = (0..VOLUMES).find(|index| !local[*index]).map(|index| reports[index]);
+    for (report, local) in reports.iter_mut().zip(local) {
+        if let (true, Some(replicated)) = (local, replicated) {
+            *report = replicated;
+        }
+    }
 }
 
 /// Exit codes of `drbdsetup-84` (recorded): 10 the kernel refused the call, 11 and 17 a state change was refused.

@@ -6,16 +6,18 @@
 //! partition (held by DRBD, disconnected, not promoted) ─ loop, read-only, direct ─┐
 //! file in memory, as long as the changes are ───────────── loop ──────────────────┴─ dm snapshot ─ ext4, read-only
 //! ```
-//! DRBD keeps the partition to itself, but a loop device reads beside it; its metadata is behind the file system. All calls block.
+//! DRBD keeps the partition to itself, but a loop device reads beside it; its metadata is behind the file system. A volume that is not
+//! replicated is mounted as it is, and may be written to. All calls block.
 
 use crate::partition::{self, PartitionError};
+use crate::volume::{self, MountError};
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use twinpost_hal_linux::dm::{self, Access, MapError};
 use twinpost_hal_linux::loop_device::{self, Backing};
-use twinpost_types::VolumeId;
+use twinpost_types::{VOLUMES, VolumeId};
 
 /// Where the copies are mounted.
 const ROOT: &str = "/run/twinpost/stale";
@@ -24,6 +26,17 @@ const ROOT: &str = "/run/twinpost/stale";
 const CHANGES_BYTES: u64 = 1 << 30;
 /// Sectors of 512 bytes that a change copies at once: one block of ext4.
 const CHUNK_SECTORS: u64 = 8;
+
+/// How the own copy of a volume is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Replicated: through a snapshot, read-only.
+    Snapshot,
+    /// Not replicated: the volume itself.
+    Itself,
+    /// Not at all: an empty folder stands for it.
+    Nothing,
+}
 
 /// Both copies, mounted until this is dropped.
 #[derive(Debug)]
@@ -48,6 +61,9 @@ pub enum StaleError {
         #[source]
         source: io::Error,
     },
+    /// The volume itself.
+    #[error(transparent)]
+    Mount(#[from] MountError),
     /// No snapshot.
     #[error("no snapshot of the own copy of volume {volume}")]
     Snapshot {
@@ -60,15 +76,16 @@ pub enum StaleError {
 }
 
 impl StaleCopies {
-    /// Mounts both. Replication must be disconnected and the volumes not promoted: nothing may write meanwhile.
+    /// Mounts both as asked. Under a snapshot nothing may write meanwhile: replication must be disconnected and the volume not
+    /// promoted.
     ///
     /// # Errors
     /// See [`StaleError`]; nothing stays mounted.
-    pub fn open() -> Result<Self, StaleError> {
+    pub fn open(looks: [Look; VOLUMES]) -> Result<Self, StaleError> {
         // What a supervisor that was killed left behind.
         VolumeId::ALL.into_iter().for_each(close);
         let copies = Self { _private: () };
-        VolumeId::ALL.into_iter().try_for_each(open)?;
+        VolumeId::ALL.into_iter().zip(looks).try_for_each(|(volume, look)| open(volume, look))?;
         Ok(copies)
     }
 
@@ -85,11 +102,16 @@ impl Drop for StaleCopies {
     }
 }
 
-fn open(volume: VolumeId) -> Result<(), StaleError> {
+fn open(volume: VolumeId, look: Look) -> Result<(), StaleError> {
     let io = |what| move |source| StaleError::Io { volume: volume.name(), what, source };
-    let partition = partition::find(&format!("mail-{}", volume.name()))?;
     let root = Path::new(ROOT).join(volume.name());
     fs::create_dir_all(&root).map_err(io("no folder to mount it on"))?;
+    match look {
+        Look::Snapshot => {}
+        Look::Itself => return Ok(volume::mount_local_at(volume, &root).map(drop)?),
+        Look::Nothing => return Ok(()),
+    }
+    let partition = partition::find(&format!("mail-{}", volume.name()))?;
     if partition::is_fresh(&partition.device).map_err(io("its drive"))? {
         // Never used: an empty folder shows what is on it.
         return Ok(());

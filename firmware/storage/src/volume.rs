@@ -6,7 +6,7 @@
 mod format;
 mod users;
 
-use crate::partition;
+use crate::partition::{self, PartitionError};
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::fs::{self, File};
 use std::io;
@@ -46,15 +46,39 @@ pub fn device(volume: VolumeId) -> PathBuf {
     PathBuf::from(format!("/dev/drbd{}", volume.index()))
 }
 
-/// Mounts a promoted volume; makes the file system first when its beginning is all zero. A mounted volume stays as it is.
+/// Mounts a promoted volume; makes the file system first when its beginning is all zero. A mounted volume stays as it is. One that
+/// is not replicated (`local`) lies on its partition.
 ///
 /// # Errors
-/// The volume carries foreign data or a damaged file system; the text says what the operator can do.
-pub fn mount(volume: VolumeId) -> Result<MountReport, MountError> {
+/// The volume carries foreign data or a damaged file system, or its partition is missing; the text says what the operator can do.
+pub fn mount(volume: VolumeId, local: bool) -> Result<MountReport, MountError> {
     if is_mounted(volume) {
         return Ok(MountReport { made: false });
     }
-    let device = device(volume);
+    let device = if local {
+        partition::find(&format!("mail-{}", volume.name())).map_err(MountError::Partition)?.device
+    } else {
+        device(volume)
+    };
+    mount_at(volume, device, mount_point(volume))
+}
+
+/// Mounts the partition of a volume that is not replicated somewhere else, so that it can be emptied; `None` when it was never used.
+/// What is mounted twice is one file system.
+///
+/// # Errors
+/// As [`mount`].
+pub fn mount_local_at(volume: VolumeId, target: &Path) -> Result<Option<MountReport>, MountError> {
+    let found = partition::find(&format!("mail-{}", volume.name())).map_err(MountError::Partition)?;
+    let unreadable = |source| MountError::unreadable(volume, source);
+    if content(&found.device).map_err(unreadable)? == Content::Nothing {
+        return Ok(None);
+    }
+    fs::create_dir_all(target).map_err(unreadable)?;
+    mount_at(volume, found.device, target).map(Some)
+}
+
+fn mount_at(volume: VolumeId, device: PathBuf, target: &Path) -> Result<MountReport, MountError> {
     let made = match content(&device).map_err(|source| MountError::unreadable(volume, source))? {
         Content::Ext4 => false,
         Content::Nothing => {
@@ -72,7 +96,7 @@ pub fn mount(volume: VolumeId) -> Result<MountReport, MountError> {
         VolumeId::Queue => c"data=journal,errors=remount-ro",
         VolumeId::Data => c"errors=remount-ro",
     };
-    rustix::mount::mount(&device, mount_point(volume), c"ext4", flags, Some(options))
+    rustix::mount::mount(&device, target, c"ext4", flags, Some(options))
         .map_err(|source| MountError::unreadable(volume, source.into()))?;
     Ok(MountReport { made })
 }
@@ -114,6 +138,9 @@ pub fn is_mounted(volume: VolumeId) -> bool {
 /// Why a volume was not mounted.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
+    /// It is not replicated, and its partition is not there.
+    #[error(transparent)]
+    Partition(PartitionError),
     /// Neither empty nor ext4.
     #[error(
         "volume {volume} ({device}) holds data that is not a mail file system, it was left untouched: restore it, or, if nothing on it is needed, erase its first MiB on the unit that is PRIMARY and run 'diagnose system ha restart'"

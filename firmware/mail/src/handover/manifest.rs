@@ -49,6 +49,8 @@ pub struct Promotion {
     pub unit: u64,
     /// Replication knew of no difference between the copies before the promotion.
     pub copies_equal: bool,
+    /// The volume is not replicated: what is on it is nowhere else, and what was on it was handed over.
+    pub local: bool,
     /// Seconds since 1970, safely before this unit stored mail in this role: mailboxes are listed while mail comes in, and what
     /// may be younger is on this copy only.
     pub before_s: u64,
@@ -124,6 +126,17 @@ pub fn note(
     Ok(true)
 }
 
+/// Drops the manifest of a volume, if there is one.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn forget(layout: &Layout, volume: Volume) -> io::Result<()> {
+    match std::fs::remove_file(volume.root(layout).join(FOLDER).join(NAME)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// The manifest on a volume; `None` if none was ever written.
 ///
 /// # Errors
@@ -153,7 +166,8 @@ impl Manifest {
     /// that is promoted again keeps what it had before, because the other copy may still hold what was delivered meanwhile.
     /// `None` if there are too many.
     fn at(promotion: Promotion, present: Vec<(Key, bool)>, before: Option<Self>) -> Option<Self> {
-        let Promotion { epoch, unit, copies_equal, .. } = promotion;
+        let Promotion { epoch, unit, copies_equal, local, .. } = promotion;
+        let before = before.filter(|_| !local);
         let from_other = before.as_ref().is_some_and(|old| old.unit != unit);
         let common = copies_equal || from_other;
         let (since, parted) = match &before {
@@ -235,7 +249,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const FIRST: Promotion = Promotion { epoch: 5, unit: 1, copies_equal: true, before_s: 0 };
+    const FIRST: Promotion = Promotion { epoch: 5, unit: 1, copies_equal: true, local: false, before_s: 0 };
 
     fn keys(names: &[u8]) -> Vec<(Key, bool)> {
         names.iter().map(|name| ([*name; 16], name.is_ascii_lowercase())).collect()
@@ -276,6 +290,14 @@ mod tests {
     fn what_may_be_younger_than_the_promotion_is_not_in_common() {
         let manifest = at(FIRST, b"aZ", None);
         assert!(manifest.had(&[b'Z'; 16]) && !manifest.is_common(&[b'Z'; 16]));
+    }
+
+    #[test]
+    fn a_volume_that_is_not_replicated_knows_only_what_it_holds() {
+        let local = Promotion { local: true, copies_equal: false, epoch: 6, ..FIRST };
+        let manifest = at(local, b"b", Some(at(FIRST, b"ab", None)));
+        assert!(manifest.had(&[b'b'; 16]) && !manifest.is_common(&[b'b'; 16]));
+        assert!(!manifest.had(&[b'a'; 16]), "it was handed over, and may come back");
     }
 
     #[test]

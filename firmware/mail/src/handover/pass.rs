@@ -10,12 +10,14 @@ use super::message::{
 };
 use super::queue_file::{self, Envelope};
 use super::scan::{self, Found};
+use super::server;
 use super::settle::{self, Copy};
 use super::{Channel, ChannelError, Layout};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -85,25 +87,41 @@ impl Progress {
     }
 }
 
-/// Passes everything that the primary lacks. What both have is settled first, since the primary may try it at any time; only a copy
-/// that is `whole` tells that something is not there, one in the middle of a resynchronisation does not.
+/// What is passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A copy that will be overwritten. It is only read.
+    Replica {
+        /// It is not in the middle of a resynchronisation: that something is not there means something.
+        whole: bool,
+    },
+    /// Volumes that are not replicated. All that is on them is offered, and removed once the primary has it, or had it before.
+    Local,
+}
+
+/// Passes everything that the primary lacks. What both have is settled first, since the primary may try it at any time.
 ///
 /// # Errors
 /// See [`PassError`].
 pub async fn pass<C: Channel>(
     copy: &Layout,
-    whole: bool,
+    source: Source,
     channel: &C,
     progress: &Progress,
 ) -> Result<Counts, PassError> {
     progress.update(|counts| *counts = Counts::default());
+    let empties = source == Source::Local;
     let mut sender =
-        Sender { channel, progress, batch: Batch::default(), unconfirmed: HashMap::new(), bytes: 0 };
+        Sender { channel, progress, empties, batch: Batch::default(), unconfirmed: HashMap::new(), bytes: 0 };
     let Response::Ready { unit, .. } = sender.call(&Request::Begin { version: VERSION }).await? else {
         return Err(PassError::Answer("no readiness"));
     };
-    let Some(own) = Own::read(copy, |writer| writer != unit)? else { return Ok(Counts::default()) };
-    if whole {
+    let own = match source {
+        Source::Replica { .. } => Own::read(copy, |writer| writer != unit)?,
+        Source::Local => Some(Own::forgotten(copy)?),
+    };
+    let Some(own) = own else { return Ok(Counts::default()) };
+    if source == (Source::Replica { whole: true }) {
         sender.settle(copy, &own).await?;
     }
     let queue = scan::queue(copy)?.into_iter();
@@ -117,6 +135,12 @@ pub async fn pass<C: Channel>(
         sender.offer(copy, &mail).await?;
     }
     sender.confirm().await?;
+    if empties {
+        // What came back after a power failure would be offered again, and refused by the primary's ledger only while it has it.
+        for root in [&copy.queue, &copy.data] {
+            rustix::fs::syncfs(File::open(root)?).map_err(io::Error::from)?;
+        }
+    }
     let counts = progress.counts();
     match sender.call(&Request::Finish(counts)).await? {
         Response::Finished => Ok(counts),
@@ -167,6 +191,15 @@ struct Own {
 }
 
 impl Own {
+    /// Of volumes that are not replicated, whose records are dropped: they speak of messages that the primary may hand back one day,
+    /// and must not keep this unit from taking them.
+    fn forgotten(copy: &Layout) -> Result<Self, PassError> {
+        server::forget(copy)?;
+        manifest::forget(copy, Volume::Queue)?;
+        manifest::forget(copy, Volume::Data)?;
+        Ok(Self { queue: None, data: None })
+    }
+
     /// `None` when the primary was the last to write to the copy: then it has everything. Without a manifest everything is
     /// offered.
     fn read(copy: &Layout, is_own: impl Fn(u64) -> bool) -> Result<Option<Self>, PassError> {
@@ -174,13 +207,13 @@ impl Own {
             Err(ManifestError::Damaged) => Ok(None),
             other => other,
         };
-        let queue = read(Volume::Queue)?;
-        if queue.as_ref().is_some_and(|manifest| !is_own(manifest.unit)) {
+        let (queue, data) = (read(Volume::Queue)?, read(Volume::Data)?);
+        if queue.as_ref().or(data.as_ref()).is_some_and(|manifest| !is_own(manifest.unit)) {
             return Ok(None);
         }
         // The list of mailboxes is made later than the queue's: an older one tells nothing of this promotion.
         let promotion = queue.as_ref().map(|manifest| (manifest.epoch, manifest.unit));
-        let data = read(Volume::Data)?.filter(|manifest| Some((manifest.epoch, manifest.unit)) == promotion);
+        let data = data.filter(|manifest| promotion.is_none_or(|one| one == (manifest.epoch, manifest.unit)));
         Ok(Some(Self { queue, data }))
     }
 
@@ -203,6 +236,8 @@ struct Batch {
 struct Sender<'a, C> {
     channel: &'a C,
     progress: &'a Progress,
+    /// Files are removed once the primary has them.
+    empties: bool,
     batch: Batch,
     /// Sent and not confirmed: key, digest, whether it is a message and of which kind, length.
     unconfirmed: HashMap<super::item::Key, Sent>,
@@ -212,6 +247,7 @@ struct Sender<'a, C> {
 struct Sent {
     digest: [u8; 32],
     item: Item,
+    path: PathBuf,
     length: u64,
 }
 
@@ -252,7 +288,11 @@ impl<C: Channel> Sender<'_, C> {
             if wanted.len() != chunk.len() {
                 return Err(PassError::Answer("a choice of another length"));
             }
-            for (found, _) in chunk.iter().zip(wanted).filter(|(_, wanted)| *wanted) {
+            for (found, wanted) in chunk.iter().zip(wanted) {
+                if !wanted {
+                    self.remove(&found.path)?;
+                    continue;
+                }
                 for log in scan::logs(copy, &found.item) {
                     self.send(log).await?;
                 }
@@ -290,7 +330,7 @@ impl<C: Channel> Sender<'_, C> {
             }
         }
         self.bytes += length;
-        let sent = Sent { digest: hash.finalize().into(), item: found.item, length };
+        let sent = Sent { digest: hash.finalize().into(), item: found.item, path: found.path, length };
         self.unconfirmed.insert(sent.item.key(), sent);
         Ok(())
     }
@@ -318,6 +358,7 @@ impl<C: Channel> Sender<'_, C> {
             let Some(sent) = self.unconfirmed.remove(&key).filter(|sent| sent.digest == digest) else {
                 return Err(PassError::Answer("a digest of something else"));
             };
+            self.remove(&sent.path)?;
             self.progress.update(|counts| {
                 counts.bytes += sent.length;
                 match &sent.item {
@@ -329,6 +370,17 @@ impl<C: Channel> Sender<'_, C> {
         }
         self.bytes = 0;
         if self.unconfirmed.is_empty() { Ok(()) } else { Err(PassError::Answer("not all was confirmed")) }
+    }
+
+    /// The primary has it, or had it.
+    fn remove(&self, path: &Path) -> Result<(), PassError> {
+        if !self.empties {
+            return Ok(());
+        }
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     async fn call(&self, request: &Request) -> Result<Response, PassError> {

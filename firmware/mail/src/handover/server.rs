@@ -4,14 +4,15 @@
 //! An interruption at any point loses nothing: a part that the ledger does not name is dropped and offered again, one that it
 //! names is put into its place by [`recover`], which runs before the mail service starts and at every `Begin`.
 
-use super::item::{Item, Key};
+use super::item::{Item, Key, QueueFolder};
 use super::ledger::Ledger;
 use super::manifest::{self, Manifest, Volume};
 use super::message::{Counts, Finished, OFFER_MAX, Piece, Request, Response, UNCONFIRMED_MAX, VERSION};
 use super::settle::{self, Deliveries};
 use super::{Layout, place, report, scan};
+use crate::stored::settle_handed_over;
 use sha2::{Digest as _, Sha256};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::ops::Bound;
@@ -175,7 +176,7 @@ impl Server {
                 Ok(Response::Stored)
             }
             Request::Confirm => {
-                let confirmed = pass.confirm(&self.layout)?;
+                let confirmed = pass.confirm(&self.layout, &self.deliveries.local_domains())?;
                 state.taken += u64::try_from(confirmed.len()).unwrap_or(0);
                 Ok(Response::Confirmed(confirmed))
             }
@@ -273,11 +274,23 @@ impl Pass {
         Ok(())
     }
 
-    fn confirm(&mut self, layout: &Layout) -> Result<Vec<(Key, [u8; 32])>, TakeError> {
+    fn confirm(
+        &mut self,
+        layout: &Layout,
+        domains: &BTreeSet<String>,
+    ) -> Result<Vec<(Key, [u8; 32])>, TakeError> {
         let whole = std::mem::take(&mut self.whole);
         if whole.is_empty() {
             return Ok(Vec::new());
         }
+        // Their unit may have died between a delivery into a mailbox that is here as well and its mark.
+        let messages = whole.iter().filter_map(|(item, _)| match item {
+            Item::Queue { folder: QueueFolder::Incoming | QueueFolder::Hold, id } => {
+                Some((place::part(layout, item), id.clone()))
+            }
+            _ => None,
+        });
+        settle_handed_over(&messages.collect::<Vec<_>>(), &layout.mailboxes(), domains);
         // One pass over the volume instead of one sync a file: contents and folder entries together.
         if whole.iter().any(|(item, _)| item.is_mail()) {
             rustix::fs::syncfs(File::open(&layout.data)?).map_err(io::Error::from)?;

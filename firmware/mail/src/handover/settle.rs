@@ -36,6 +36,9 @@ pub trait Deliveries: Send + Sync {
     /// # Errors
     /// Those of `work`.
     fn hold_back(&self, work: &mut dyn FnMut() -> io::Result<Marked>) -> io::Result<Marked>;
+
+    /// Domains whose mail is stored in mailboxes here, in lower case.
+    fn local_domains(&self) -> BTreeSet<String>;
 }
 
 /// What was marked as done.

@@ -1,11 +1,14 @@
 //! Whole hand-overs between two folders, with interruptions at every point.
 
+mod local;
+
 use super::item::{Item, QueueFolder};
 use super::manifest::{self, Promotion, Volume};
-use super::pass::{self, PassError, Progress};
+use super::pass::{self, PassError, Progress, Source};
 use super::server::{self, Server};
 use super::settle::{Deliveries, Marked};
 use super::{Channel, ChannelError, Layout, report};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -49,6 +52,10 @@ impl Deliveries for Held {
         self.0.fetch_add(1, Ordering::Relaxed);
         work()
     }
+
+    fn local_domains(&self) -> BTreeSet<String> {
+        BTreeSet::from(["local.test".to_owned()])
+    }
 }
 
 struct Unit {
@@ -77,7 +84,7 @@ impl Unit {
     }
 
     fn promote(&self, unit: u64, epoch: u64, copies_equal: bool) {
-        let promotion = Promotion { epoch, unit, copies_equal, before_s: 100 };
+        let promotion = Promotion { epoch, unit, copies_equal, local: false, before_s: 100 };
         let go_on = AtomicBool::new(false);
         manifest::note(&self.layout, Volume::Queue, promotion, &go_on).unwrap();
         manifest::note(&self.layout, Volume::Data, promotion, &go_on).unwrap();
@@ -107,7 +114,12 @@ impl Unit {
 
     fn pass(&self, wire: &Wire) -> Result<super::message::Counts, PassError> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(pass::pass(&self.layout, true, wire, &Progress::default()))
+        runtime.block_on(pass::pass(
+            &self.layout,
+            Source::Replica { whole: true },
+            wire,
+            &Progress::default(),
+        ))
     }
 }
 
@@ -401,7 +413,8 @@ fn a_file_that_is_gone_proves_nothing_without_a_common_history() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let server = winner.server(6);
         let (wire, progress) = (wire(&server), Progress::default());
-        let counts = runtime.block_on(pass::pass(&loser.layout, whole, &wire, &progress)).unwrap();
+        let counts =
+            runtime.block_on(pass::pass(&loser.layout, Source::Replica { whole }, &wire, &progress)).unwrap();
         assert_eq!(counts.settled_recipients, 0, "{why}");
         let now = fs::read_to_string(winner.layout.spool().join("deferred/A/Agone")).unwrap();
         assert_eq!(now, open, "{why}");
