@@ -29,7 +29,7 @@ enum Verb {
     Test(run::TestArgs),
     /// Run scenario files on real images in QEMU, or on simulated units
     Scenario(run::ScenarioArgs),
-    /// Measure the failover beside keepalived: `bench failover --help` (figures depend on the machine; no test hangs on them)
+    /// Measure: `bench failover --help` (beside keepalived), `bench handover --help` (figures depend on the machine; no test hangs on them)
     #[command(disable_help_flag = true)]
     Bench(run::BenchArgs),
     /// Play random scenarios on simulated units and check them at every step

@@ -1,5 +1,6 @@
 //! `twinpost-bench`: measurements that no unit test may hang on, because they depend on the machine. `cargo xtask bench` builds and
-//! starts it. So far one: how long mail is not reachable when the primary dies, beside keepalived. `spec/ha.md` section 5.
+//! starts it: how long mail is not reachable when the primary dies, beside keepalived (`spec/ha.md` section 5), and how fast mail is
+//! handed over (section 8).
 //!
 //! ```text
 //! failover (switch: bridges, cables)      a network namespace each: all of them vanish with this process
@@ -16,6 +17,7 @@
 mod cases;
 mod enclose;
 mod failover;
+mod handover;
 mod lan;
 mod load;
 mod node;
@@ -37,6 +39,8 @@ struct Args {
 enum Verb {
     /// Outage of one virtual IP at a power cut, beside keepalived; CPU and lateness of the heartbeat
     Failover(failover::FailoverArgs),
+    /// Messages a second that a unit hands over after a split brain
+    Handover(handover::HandOverArgs),
     /// A namespace of its own that obeys its standard input
     #[command(hide = true)]
     Enclose,
@@ -51,6 +55,7 @@ enum Verb {
 fn main() -> std::process::ExitCode {
     let done = match Args::parse().verb {
         Verb::Failover(args) => failover::failover(&args),
+        Verb::Handover(args) => handover::hand_over(&args),
         Verb::Enclose => enclose::enclose(),
         Verb::Node(args) => node::node(&args),
         Verb::Probe => probe::probe(),

@@ -26,3 +26,17 @@ fn one_power_cut_of_each_is_measured() {
         assert!((3.0..30_000.0).contains(&outage), "{program}: {outage} ms");
     }
 }
+
+#[test]
+fn a_queue_is_handed_over_whole() {
+    let output = Command::new(env!("CARGO_BIN_EXE_twinpost-bench"))
+        .args(["handover", "--messages", "300", "--bytes", "700"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.contains("300 messages of 700 bytes handed over") && said.contains("lost 0, doubled 0"),
+        "{said}"
+    );
+}
