@@ -101,10 +101,10 @@ fn report(unit: usize, epoch: u64, effective: EffectiveMode, volume: VolumeRepor
     (UnitId(unit as u64 + 1), report)
 }
 
-/// A real PRIMARY with this epoch, whose peer has died.
+/// A real PRIMARY with this epoch, which it took from a PRIMARY that died.
 fn alone(unit: usize, epoch: u64) -> Real {
     let mut real = Real::new(unit, epoch - 1, connected());
-    let peer = report(1 - unit, 0, EffectiveMode::Off, connected());
+    let peer = report(1 - unit, 0, EffectiveMode::Primary, connected());
     real.pass(Duration::from_secs(1), Some(peer));
     real.pass(Duration::from_secs(40), None);
     assert_eq!(real.ha.status().effective, EffectiveMode::Primary, "{:?}", real.ha.status());

@@ -78,6 +78,12 @@ impl Disk {
         }
     }
 
+    /// The peer's copy as it is recorded here.
+    #[must_use]
+    pub fn peer(&self) -> DiskState {
+        if self.peer_outdated { DiskState::Outdated } else { DiskState::Unknown }
+    }
+
     /// The copies part: this one goes on alone.
     pub fn new_generation(&mut self, generation: u64) {
         self.history.push(self.generation);

@@ -27,7 +27,8 @@ pub enum Check {
     NothingLost,
     /// Nothing Inconsistent or Outdated is promoted.
     FitData,
-    /// A promotion has a new durable epoch, higher than any before it.
+    /// A promotion has a new durable epoch, higher than any before it was asked for. One that hangs in the kernel cannot be called back when
+    /// the other unit has the role again meanwhile.
     NewEpoch,
     /// Who promotes because the peer is dead has cut replication before.
     FencedFirst,
@@ -80,9 +81,12 @@ pub(crate) struct Memory {
     pub(crate) diverged: bool,
     /// An operator forced a role.
     pub(crate) forced: bool,
-    /// All heartbeat links failed while no unit had the role, and they still fail.
+    /// All heartbeat links failed while no unit had the role, and they still fail. One waits ten seconds for the other, but a plan that failed
+    /// is tried again just then (seed 2088889): both look for the addresses before either has claimed them, and only a link could tell them.
     parted_without_primary: bool,
     fence_asked: [bool; 2],
+    /// The other unit's epoch when this one asked for its promotion.
+    used: [Epoch; 2],
     /// The verdict on which the last plan rests.
     ground: [Verdict; 2],
 }
@@ -114,6 +118,7 @@ impl World {
                 self.judge.ground[i] = self.units[i].verdict;
             }
             Step::Fence => self.judge.fence_asked[i] = true,
+            Step::Promote | Step::PromoteForced => self.judge.used[i] = self.units[1 - i].promoted_epoch,
             _ => {}
         }
         if busy {
@@ -126,9 +131,9 @@ impl World {
 
     /// A promotion that is about to succeed.
     pub(crate) fn check_promotion(&mut self, i: usize, forced: bool, connected: bool) {
-        let (unit, other) = (&self.units[i], &self.units[1 - i]);
-        let used =
-            unit.promoted_epoch.max(if self.judge.was_apart { Epoch(0) } else { other.promoted_epoch });
+        let unit = &self.units[i];
+        let theirs = if self.judge.was_apart { Epoch(0) } else { self.judge.used[i] };
+        let used = unit.promoted_epoch.max(theirs);
         let (epoch, outdated) = (unit.epoch, unit.disk.outdated);
         let uncut = !connected && self.judge.fence_asked[i] && unit.want_link.is_some();
         let excused = forced || self.judge.forced || self.judge.was_apart;
@@ -199,7 +204,9 @@ impl World {
         let unit = &self.units[i];
         let fresh = unit.settings.interval.as_micros() as u64 * FRESH_INTERVALS;
         let speaks = |link: &usize| {
-            self.carrier(*link) && unit.heard_at[*link].is_some_and(|at| self.now - at < fresh)
+            // What a life of the peer said that has ended says nothing of this one.
+            let said = |at: u64| self.now - at < fresh && at >= self.units[1 - i].began;
+            self.carrier(*link) && unit.heard_at[*link].is_some_and(said)
         };
         if let Some(link) = (0..LINKS).find(speaks) {
             self.violate(Check::Recorded, || {
@@ -259,7 +266,8 @@ impl World {
         let unit = &self.units[i];
         let runs = unit.kernel_runs(now);
         let stopped = unit.stopped_since.filter(|_| runs).map_or(0, |since| now - since);
-        if unit.vips && !unit.live.promoted && runs && !unit.leaves() {
+        // What a killed supervisor leaves behind is the lease's.
+        if unit.vips && !unit.live.promoted && unit.runs(now) && !unit.leaves() {
             self.violate(Check::ClaimLast, || format!("unit {i} holds addresses without promoted volumes"));
         } else if unit.vips && stopped > LEASE_MAX {
             self.violate(Check::Lease, || format!("unit {i} keeps its addresses without a supervisor"));
@@ -271,13 +279,18 @@ impl World {
     /// A partition or a stall after which two units may both have been right.
     fn watch_partition(&mut self) {
         let now = self.now;
-        let deaf = !(0..LINKS).any(|link| self.passes(0, link) && self.passes(1, link));
+        // Loss that lets no heartbeat through for a threshold parts two units as a cut does.
+        let unheard = |unit: &crate::unit::Unit| {
+            let heard = unit.heard_at.iter().flatten().copied().max().unwrap_or(0).max(unit.began);
+            unit.runs(now) && now - heard >= unit.settings.threshold.as_micros() as u64
+        };
+        let linked = (0..LINKS).any(|link| self.passes(0, link) && self.passes(1, link));
+        let deaf = !linked || self.units.iter().any(unheard);
         let stalled = self.units.iter().any(|unit| unit.held_until() > now);
         // A primary without mail looks like one that serves nobody: the reference lets its silent peer take over.
         let cut_off =
             self.units.iter().any(|unit| !unit.service_up || unit.service_mute || unit.mail_gone.is_some());
         let powered = self.units.iter().all(|unit| unit.powered);
-        // Two units that part while neither has the role may both take it: neither can see the other one begin.
         let orphans = self.units.iter().all(|unit| unit.mode != EffectiveMode::Primary);
         self.judge.parted_without_primary = deaf && (orphans || self.judge.parted_without_primary);
         if powered && (stalled || (deaf && cut_off) || self.judge.parted_without_primary) {

@@ -233,7 +233,7 @@ impl World {
         if unit.frozen_until != 0 && unit.frozen_until <= now {
             // The kernel's timers ran on while it stood still.
             let lost = unit.stopped_since.is_some_and(|since| now >= since + LEASE_LOST);
-            if unit.hung_until <= now {
+            if unit.hung_until == 0 {
                 unit.stopped_since = None;
             }
             unit.frozen_until = 0;

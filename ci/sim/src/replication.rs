@@ -199,7 +199,7 @@ impl World {
             if unit.want_link.is_some() {
                 unit.live.replication = Replication::Connecting;
             }
-            unit.live.peer = DiskState::Unknown;
+            unit.live.peer = unit.disk.peer();
             if unit.live.promoted && !unit.disk.peer_outdated {
                 unit.live.suspended = true;
                 unit.asking = true;
@@ -221,6 +221,7 @@ impl World {
             {
                 self.generations = generation;
                 unit.disk.new_generation(generation);
+                unit.live.peer = unit.disk.peer();
                 unit.live.suspended = false;
             }
             FenceAnswer::PeerPrimary => {

@@ -215,6 +215,9 @@ impl World {
             unit.disk.outdated = false;
             unit.live.local = DiskState::UpToDate;
             unit.disk.new_generation(generation);
+            unit.live.peer = unit.disk.peer();
+            // The answered question ends whatever an earlier one froze.
+            (unit.live.suspended, unit.asking) = (false, false);
         }
         if self.units.iter().all(|unit| unit.live.promoted) && self.connected_on.is_some() {
             self.violate(Check::OneWriter, || "both promoted while connected".into());

@@ -29,6 +29,8 @@ pub struct Unit {
     pub boots: u32,
     /// Starts of the supervisor.
     pub starts: u32,
+    /// When it started last.
+    pub began: u64,
     /// When the machine or its supervisor comes (back) up.
     pub up_at: Option<u64>,
     /// Neither kernel nor programs run until then.
@@ -109,6 +111,7 @@ impl Unit {
             powered: false,
             boots: 0,
             starts: 0,
+            began: 0,
             up_at: None,
             frozen_until: 0,
             hung_until: 0,
@@ -200,6 +203,7 @@ impl Unit {
         }
         self.ha = Some(Ha::new(settings, Instant(self.shown(now))));
         self.starts += 1;
+        self.began = now;
         self.next_beat = now;
         self.told = None;
         self.hung_until = 0;
@@ -216,7 +220,7 @@ impl Unit {
         self.boots += 1;
         self.powered = true;
         let local = if self.disk_failed { DiskState::Diskless } else { self.disk.attach() };
-        self.live = Live { local, ..Live::default() };
+        self.live = Live { local, peer: self.disk.peer(), ..Live::default() };
         self.forget();
     }
 

@@ -24,23 +24,31 @@ impl Ha {
             return;
         }
         let giving_up = self.plan.as_ref().is_some_and(|plan| matches!(plan.purpose, Purpose::GiveUp { .. }));
-        if self.arbitrating || giving_up || self.leaving.is_some() {
+        if giving_up || self.leaving.is_some() {
             return;
         }
-        let Some(peer) = self.living_peer().copied() else { return };
-        self.arbitrating = true;
+        let stays = self.stays();
+        // Asked again as long as both serve: what each knew of the other at first may have been old.
+        if core::mem::replace(&mut self.arbitrating, true) && stays {
+            return;
+        }
         self.changed = true;
-        let stays = match (is_frozen(&self.volumes), is_frozen(&peer.volumes)) {
-            (true, false) => false,
-            (false, true) => true,
-            _ => self.outranks(&peer),
-        };
         self.note(Note::Arbitrated { stays });
         if stays {
             self.push(Action::Announce);
         } else {
             self.answer_fence(FenceAnswer::PeerPrimary);
             self.give_up(Then::Follow(Reason::GaveWay));
+        }
+    }
+
+    /// Of this unit and a living peer that both are PRIMARY, this one stays.
+    pub(crate) fn stays(&self) -> bool {
+        let Some(peer) = self.living_peer() else { return true };
+        match (is_frozen(&self.volumes), is_frozen(&peer.volumes)) {
+            (true, false) => false,
+            (false, true) => true,
+            _ => self.outranks(peer),
         }
     }
 

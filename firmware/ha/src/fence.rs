@@ -3,7 +3,7 @@
 //! safe, and never before.
 
 use crate::plan::{Ground, Plan};
-use crate::{Action, FenceAnswer, Ha, Note, Verdict};
+use crate::{Action, FenceAnswer, Ha, Note, Reason, Verdict};
 use core::time::Duration;
 use twinpost_types::{DiskState, EffectiveMode, Instant, VOLUMES, VolumeId};
 
@@ -83,6 +83,10 @@ impl Ha {
                 return plan.is_some_and(Plan::is_promoting).then_some(FenceAnswer::PeerDown);
             }
             None if !primary && !self.held.promoted => return Some(FenceAnswer::Undecided),
+            // The role was given over a connection that broke before the promotion: the peer that gave it lives, and takes it again.
+            Some(Ground::Connected | Ground::HandedOver) if !primary && self.living_peer().is_some() => {
+                return Some(FenceAnswer::Undecided);
+            }
             _ => {}
         }
         self.ask_to_outdate(asked);
@@ -106,7 +110,7 @@ impl Ha {
         }
         let heard = self.watch.heard()?;
         let waited = self.is_due(heard + self.watch.threshold() + GRACE);
-        let shown = self.held.vips || self.settings.vips == 0;
+        let shown = self.held.claimed || self.settings.vips == 0;
         (waited && shown && self.watch.is_kernel_alive(now)).then_some(FenceAnswer::PeerDown)
     }
 
@@ -148,8 +152,14 @@ impl Ha {
         if self.effective != EffectiveMode::Primary || !self.held.vips {
             return;
         }
-        let before = self.watch.heard().is_some_and(|heard| self.roles.took_at <= heard);
-        if by_peer && before && !self.is_verdict(Verdict::Alive) {
+        // So it has when it had handed the role over, and never heard that this unit took it.
+        let handed = self.reason == Reason::HandedOver;
+        let before = self.watch.heard().is_some_and(|heard| handed || self.roles.took_at <= heard);
+        // Unless it was PRIMARY when it fell silent, and has to give way: it has not heard this unit.
+        let older = self
+            .peer
+            .is_some_and(|(_, peer)| peer.effective == EffectiveMode::Primary && self.outranks(&peer));
+        if by_peer && before && !older && !self.is_verdict(Verdict::Alive) {
             self.answer_fence(FenceAnswer::PeerPrimary);
             self.yield_to_peer();
             return;

@@ -17,6 +17,7 @@ mod arbitration;
 mod clock;
 mod failure;
 mod fence;
+mod giving;
 mod hold;
 mod interface;
 mod latch;
@@ -402,6 +403,9 @@ impl Ha {
             return;
         }
         let from = core::mem::replace(&mut self.effective, to);
+        if from == EffectiveMode::Primary {
+            self.roles.gave_at = Some(self.now());
+        }
         if from == EffectiveMode::Primary || to == EffectiveMode::Primary {
             self.latch.count(self.now());
             self.failures.mode_changed();
@@ -452,6 +456,11 @@ impl Ha {
     /// Own data is the newest for certain.
     fn is_current(&self) -> bool {
         self.volumes_known && self.volumes.iter().all(|volume| volume.local == DiskState::UpToDate)
+    }
+
+    /// The peer's copy is recorded as old: nothing can have been written there since.
+    fn is_peer_outdated(&self) -> bool {
+        self.volumes.iter().all(|volume| volume.peer == DiskState::Outdated)
     }
 
     /// The peer's copy is connected and as new as the own.

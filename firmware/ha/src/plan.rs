@@ -1,10 +1,11 @@
-//! Plans and their execution: the steps into the role and out of it, one at a time, what this unit holds meanwhile, and what
-//! follows when a step fails (`spec/ha.md` section 7). It does not decide when a plan is due.
+//! Plans and their execution: the steps into the role, one at a time, and what this unit holds meanwhile (`spec/ha.md`
+//! section 7). It does not decide when a plan is due; the way out of the role is in `giving`.
 
-use crate::{Action, Fault, Ha, Note, Reason, Stay, Step, Timeline, Verdict, VipAnswer};
+use crate::giving::is_undoing;
+use crate::{Action, Fault, Ha, Note, Reason, Step, Timeline, Verdict, VipAnswer};
 use core::time::Duration;
 use heapless::Deque;
-use twinpost_types::{EffectiveMode, Epoch, Instant};
+use twinpost_types::{EffectiveMode, Epoch, Instant, Intent};
 
 /// Longest plan: remote services, probe, epoch, fence, promote, mount, mail, addresses.
 const TASKS_MAX: usize = 8;
@@ -16,13 +17,9 @@ const PROBE_LIMIT: Duration = Duration::from_secs(10);
 /// threshold at the latest: a primary that is cut off goes on alone when nobody claimed them by then (`fence`).
 const CLAIM_LIMIT: Duration = Duration::from_secs(8);
 /// First pause after a plan failed; doubled each time.
-const RETRY: Duration = Duration::from_secs(5);
+pub(crate) const RETRY: Duration = Duration::from_secs(5);
 /// Doublings of this pause: at most 80 s.
-const RETRY_DOUBLINGS: u32 = 4;
-
-fn is_undoing(step: Step) -> bool {
-    matches!(step, Step::StopMail | Step::ReleaseVips | Step::Unmount | Step::Demote)
-}
+pub(crate) const RETRY_DOUBLINGS: u32 = 4;
 
 /// What this unit holds of the role, or may hold: set when a step is asked for, cleared when its undoing succeeded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,17 +28,21 @@ pub(crate) struct Held {
     pub(crate) mounted: bool,
     pub(crate) mail: bool,
     pub(crate) vips: bool,
+    /// The virtual IPs are here for certain: this supervisor claimed them.
+    pub(crate) claimed: bool,
 }
 
 impl Held {
-    pub(crate) const ALL: Held = Held { promoted: true, mounted: true, mail: true, vips: true };
+    /// Whatever the supervisor before this one may have left.
+    pub(crate) const ALL: Held =
+        Held { promoted: true, mounted: true, mail: true, vips: true, claimed: false };
 
-    fn set(&mut self, step: Step, held: bool) {
+    pub(crate) fn set(&mut self, step: Step, held: bool) {
         match step {
             Step::Promote | Step::PromoteForced | Step::Demote => self.promoted = held,
             Step::Mount | Step::Unmount => self.mounted = held,
             Step::StartMail | Step::StopMail => self.mail = held,
-            Step::ClaimVips | Step::ReleaseVips => self.vips = held,
+            Step::ClaimVips | Step::ReleaseVips => (self.vips, self.claimed) = (held, false),
             _ => {}
         }
     }
@@ -126,16 +127,26 @@ pub(crate) struct Plan {
     /// Waiting for [`crate::Event::VipsProbed`] since then.
     probing: Option<Instant>,
     claim_by: Option<Instant>,
+    /// Another unit has the role since then, while this one gives it up.
+    pub(crate) crowded: Option<Instant>,
     /// The promotion was asked for: from here on only an undoing in reverse leads back.
     promoting: bool,
 }
 
 impl Plan {
-    fn new(purpose: Purpose) -> Self {
-        Self { purpose, tasks: Deque::new(), asking: None, probing: None, claim_by: None, promoting: false }
+    pub(crate) fn new(purpose: Purpose) -> Self {
+        Self {
+            purpose,
+            tasks: Deque::new(),
+            asking: None,
+            probing: None,
+            claim_by: None,
+            crowded: None,
+            promoting: false,
+        }
     }
 
-    fn then(mut self, step: Step) -> Self {
+    pub(crate) fn then(mut self, step: Step) -> Self {
         // No plan has more than TASKS_MAX tasks: the longest is written in `take`.
         let _ = self.tasks.push_back(Task::Do(step));
         self
@@ -157,7 +168,7 @@ impl Plan {
 impl Ha {
     /// Begins the way into the role.
     pub(crate) fn take(&mut self, reason: Reason, ground: Ground, at_least: Epoch) {
-        let newest = self.epoch.max(self.peer_epoch()).max(self.roles.offered);
+        let newest = self.newest_epoch(ground);
         // What was offered is this unit's to use; the peer has stored it and uses a later one.
         let offered = at_least > self.epoch && at_least >= newest;
         let epoch = if offered { at_least } else { newest.next() };
@@ -188,43 +199,31 @@ impl Ha {
         self.begin(plan);
     }
 
-    /// Gives up what is held of the role, in reverse.
-    pub(crate) fn give_up(&mut self, then: Then) {
-        let mut plan = Plan::new(Purpose::GiveUp { then });
-        let held = self.held;
-        let mut steps = [
-            (Step::StopMail, held.mail),
-            (Step::ReleaseVips, held.vips),
-            (Step::Unmount, held.mounted),
-            (Step::Demote, held.promoted),
-        ];
-        // Another one has the addresses already: they go first.
-        if matches!(then, Then::Follow(Reason::GaveWay) | Then::Yield) {
-            steps.swap(0, 1);
-        }
-        for (step, needed) in steps {
-            if needed {
-                plan = plan.then(step);
-            }
-        }
-        // What is offered is durable first: a restarted supervisor must not use that epoch itself.
-        if matches!(then, Then::HandOver(_) | Then::StepDown) {
-            plan = plan.then(Step::StoreEpoch(self.offer()));
-        }
-        self.begin(plan);
-    }
-
-    fn begin(&mut self, plan: Plan) {
+    pub(crate) fn begin(&mut self, plan: Plan) {
         self.plan = Some(plan);
         self.set_waiting(None);
         self.changed = true;
     }
 
+    /// The highest epoch that was used or offered. A peer that was no PRIMARY when it fell silent may have taken the role once since then,
+    /// over a replication link that outlived its heartbeats.
+    fn newest_epoch(&self, ground: Ground) -> Epoch {
+        let known = self.epoch.max(self.peer_epoch()).max(self.roles.offered);
+        let could_take = self.peer.is_some_and(|(_, peer)| {
+            peer.effective != EffectiveMode::Primary && peer.intent != Intent::Leaving
+        });
+        if ground == Ground::PeerDead && could_take { known.next() } else { known }
+    }
+
     /// Asks for the next step, notices steps that never end, ends plans.
     pub(crate) fn settle_plan(&mut self) {
+        self.settle_crowded();
         if let Some(running) = self.running {
             if self.is_due(running.since + STEP_LIMIT) {
                 self.step_done(running.step, Err(Fault::TimedOut));
+            } else if !running.of_plan {
+                // A plan that has not begun yet may lose its ground meanwhile.
+                self.settle_abort();
             }
             return;
         }
@@ -287,10 +286,11 @@ impl Ha {
         let epoch = self.timeline.map_or(Epoch::default(), |timeline| timeline.epoch);
         let handed = matches!(
             self.living_peer().map(|peer| peer.intent),
-            Some(twinpost_types::Intent::HandOver(offered)) if offered <= epoch
+            Some(Intent::HandOver(offered)) if offered <= epoch
         );
         let void = match ground {
-            Ground::PeerDead => self.living_peer().is_some(),
+            // Also when it says that it leaves: until it has given everything up it may still write.
+            Ground::PeerDead => self.is_verdict(Verdict::Alive) && !self.watch.has_left(),
             Ground::Connected => self.is_peer_primary() || !self.is_connected(),
             Ground::HandedOver => !handed || !self.is_connected(),
             Ground::PeerUnable | Ground::Forced | Ground::Resumed => self.is_peer_primary(),
@@ -332,24 +332,6 @@ impl Ha {
         }
     }
 
-    /// The peer serves although it is not heard: give up what is held, mark own data outdated so that the peer may go on
-    /// alone, and take nothing until it is heard again.
-    pub(crate) fn yield_to_peer(&mut self) {
-        self.plan = None;
-        if self.held.is_none() {
-            self.after_yield();
-        } else {
-            self.give_up(Then::Yield);
-        }
-    }
-
-    fn after_yield(&mut self) {
-        self.roles.yielded = true;
-        self.link.outdate();
-        self.set_waiting(Some(Stay::PeerServes));
-        self.changed = true;
-    }
-
     /// A step has ended.
     pub(crate) fn step_done(&mut self, step: Step, result: Result<(), Fault>) {
         let Some(running) = self.running.filter(|running| running.step == step) else { return };
@@ -362,6 +344,7 @@ impl Ha {
         }
         match step {
             Step::Fence => self.link.cut(),
+            Step::ClaimVips => self.held.claimed = self.held.vips && result.is_ok(),
             Step::Reboot | Step::PowerOff | Step::Reset => {
                 if result.is_err() {
                     self.reset();
@@ -408,40 +391,19 @@ impl Ha {
             self.roles.took_at = self.now();
             self.link.promoted();
             self.set_mode(EffectiveMode::Primary, reason);
+            self.catch_up();
         }
     }
 
-    fn undo_failed(&mut self, step: Step, then: Then) {
-        match then {
-            Then::HandOver(_) => {
-                self.note(Note::SwitchEnded { done: false });
-                let mut plan = Plan::new(Purpose::Resume);
-                for step in [Step::Promote, Step::Mount, Step::StartMail, Step::ClaimVips] {
-                    plan = plan.then(step);
-                }
-                self.begin(plan);
-            }
-            // The machine restarts anyway; whatever can still be given up before it is.
-            Then::Leave(_) => self.held.set(step, false),
-            // Mail that cannot be stopped keeps the volumes busy: the next steps show it.
-            _ if step == Step::StopMail => self.held.set(step, false),
-            _ => self.reset(),
+    /// The promotion took so long that the peer has had the role again meanwhile: this one is newer all the same.
+    fn catch_up(&mut self) {
+        let newest = self.peer_epoch();
+        let (Some(plan), Some(timeline)) = (&mut self.plan, &mut self.timeline) else { return };
+        if newest > timeline.epoch {
+            timeline.epoch = newest.next();
+            // The promotion has left a place free.
+            let _ = plan.tasks.push_front(Task::Do(Step::StoreEpoch(timeline.epoch)));
         }
-    }
-
-    /// What is held cannot be given up: only a reset frees it.
-    pub(crate) fn reset(&mut self) {
-        self.plan = None;
-        self.leave(Step::Reset);
-    }
-
-    /// Nothing more is decided; the peer is told at once.
-    pub(crate) fn leave(&mut self, step: Step) {
-        self.leaving = Some(step);
-        self.handing = None;
-        self.requesting = None;
-        self.push(Action::HeartbeatNow);
-        self.run(step, false);
     }
 
     fn plan_done(&mut self) {
@@ -458,37 +420,6 @@ impl Ha {
         self.roles.taken();
         if reason == Reason::HandedOver && self.requesting.take().is_some() {
             self.note(Note::SwitchEnded { done: true });
-        }
-    }
-
-    fn given_up(&mut self, then: Then) {
-        let was_primary = self.effective == EffectiveMode::Primary;
-        match then {
-            Then::Follow(reason) => self.set_mode(EffectiveMode::Secondary, reason),
-            Then::Yield => {
-                if was_primary {
-                    self.set_mode(EffectiveMode::Secondary, Reason::GaveWay);
-                }
-                self.after_yield();
-            }
-            Then::HandOver(after) => {
-                self.set_mode(EffectiveMode::Secondary, Reason::Switch);
-                self.hand_over(after);
-            }
-            Then::StepDown => self.stepped_down(),
-            Then::Failed => {
-                if was_primary {
-                    self.set_mode(EffectiveMode::Secondary, Reason::OwnFailure);
-                }
-                self.roles.failed(self.clock.own(), RETRY, RETRY_DOUBLINGS);
-                self.hand_back();
-            }
-            Then::Leave(step) => {
-                if was_primary {
-                    self.set_mode(EffectiveMode::Secondary, Reason::Operator);
-                }
-                self.leave(step);
-            }
         }
     }
 }

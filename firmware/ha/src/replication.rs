@@ -34,6 +34,9 @@ pub(crate) struct Link {
     lost_at: Instant,
     outdate: bool,
     chore_at: Instant,
+    epoch_at: Instant,
+    /// Seen connected by this supervisor.
+    was_connected: bool,
     /// Replication said that the copies diverged.
     split: bool,
     /// A hand-over was begun since then.
@@ -44,6 +47,11 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// This supervisor has seen the copies as one.
+    pub(crate) fn was_connected(&self) -> bool {
+        self.was_connected
+    }
+
     pub(crate) fn wanted(&self) -> Option<LinkId> {
         self.wanted
     }
@@ -79,6 +87,7 @@ impl Link {
     /// The copies are one again, or being made so.
     fn connected(&mut self, now: Instant) {
         self.tries = 0;
+        self.was_connected = true;
         self.lost_at = now + LOST;
         (self.split, self.passing, self.passed) = (false, false, false);
     }
@@ -189,15 +198,16 @@ impl Ha {
             }
         }
         if let Some(epoch) = self.newer_epoch()
-            && self.is_due(self.link.chore_at)
+            && self.is_due(self.link.epoch_at)
         {
-            self.link.chore_at = now + RETRY;
+            // Not held up by other chores: until it is stored, a restart would forget it.
+            self.link.epoch_at = now + RETRY;
             return Some(Step::StoreEpoch(epoch));
         }
         if self.may_reclaim() && self.is_due(self.link.chore_at) {
             self.link.chore_at = now + RETRY;
             // From now on giving up releases them again.
-            self.held.vips = true;
+            self.held.set(Step::ClaimVips, true);
             return Some(Step::ClaimVips);
         }
         if self.must_pass_mail() {
@@ -218,19 +228,21 @@ impl Ha {
 
     /// A unit that stalled has old news of its peer: two intervals bring fresh ones before the addresses may be claimed again.
     pub(crate) fn lease_lost(&mut self) {
-        if core::mem::replace(&mut self.held.vips, false) {
+        if self.held.vips {
+            self.held.set(Step::ReleaseVips, false);
             self.link.chore_at = self.now() + self.settings.interval * 2;
             self.changed = true;
         }
     }
 
-    /// PRIMARY without its virtual IPs, and no sign that the peer has them or is about to.
+    /// PRIMARY without its virtual IPs, and no sign that the peer has them or is about to. A peer that is PRIMARY too and has to give way may not
+    /// hear this unit: the contest about the addresses tells it.
     fn may_reclaim(&self) -> bool {
         self.effective == EffectiveMode::Primary
             && self.settings.vips > 0
             && !self.held.vips
             && self.handing.is_none()
-            && !self.is_peer_primary()
+            && (!self.is_peer_primary() || self.stays())
             && match self.watch.verdict() {
                 Verdict::Silent => false,
                 // It may have taken over in that silence: what is frozen here is its to serve.
@@ -325,8 +337,7 @@ impl Ha {
                 };
                 self.link.pass_at = self.now() + pause;
             }
-            // The own states follow at once with the next volumes event; a chore of another kind need not wait.
-            Step::StoreEpoch(_) | Step::Initialise if result.is_ok() => {}
+            Step::StoreEpoch(_) if result.is_ok() => self.link.epoch_at = self.now(),
             _ => {}
         }
     }

@@ -26,6 +26,8 @@ pub(crate) struct Memory {
     pub(crate) probe_stale: bool,
     /// When the volumes were last promoted.
     pub(crate) took_at: Instant,
+    /// When the role was last given up.
+    pub(crate) gave_at: Option<Instant>,
     /// The role was handed over in vain: take it again.
     pub(crate) take_back: bool,
     /// Hand-overs after an own failed plan; one is enough.
@@ -61,8 +63,13 @@ impl Memory {
 
     /// The role was taken.
     pub(crate) fn taken(&mut self) {
-        *self =
-            Self { took_at: self.took_at, probe_stale: self.probe_stale, followed: true, ..Self::default() };
+        *self = Self {
+            took_at: self.took_at,
+            gave_at: self.gave_at,
+            probe_stale: self.probe_stale,
+            followed: true,
+            ..Self::default()
+        };
     }
 
     /// The role was given up for an own failure; `configured` = this unit is the configured primary.
@@ -80,6 +87,7 @@ impl Memory {
     pub(crate) fn restart(&mut self) {
         *self = Self {
             took_at: self.took_at,
+            gave_at: self.gave_at,
             probe_stale: self.probe_stale,
             stale: self.stale,
             // The operator's word replaces on-failure: without this, `off` would stop the unit again at once.
@@ -116,7 +124,8 @@ impl Ha {
     /// Volumes that are promoted before this unit ever began a plan: only the supervisor was restarted. They may be told a
     /// little after the first look.
     pub(crate) fn adopt_volumes(&mut self, first: bool, volumes: &[VolumeReport; twinpost_types::VOLUMES]) {
-        let untouched = self.timeline.is_none() && self.effective == EffectiveMode::Off;
+        let untouched =
+            self.timeline.is_none() && self.plan.is_none() && self.effective == EffectiveMode::Off;
         if untouched && volumes.iter().any(|volume| volume.promoted) {
             self.held = crate::plan::Held::ALL;
         }
@@ -229,6 +238,10 @@ impl Ha {
         // Silence may be this unit's own isolation; then the peer goes on alone. Only a unit that boots alone with the newest
         // data cannot be wrong: its peer is known to be outdated.
         let boots_alone = self.watch.heard().is_none() && self.held.is_none();
+        if boots_alone && !self.link.was_connected() && !self.is_peer_outdated() {
+            // Only this supervisor is new, and replication was gone before it: the peer may have gone on alone.
+            return Some(Stay::DataMayBeStale);
+        }
         if self.is_verdict(Verdict::Unresponsive) && !boots_alone && !self.watch.is_on_network(now) {
             return Some(Stay::CutOff);
         }
@@ -243,15 +256,19 @@ impl Ha {
         None
     }
 
-    /// Both heartbeat links broke while none was PRIMARY: both see the other's kernel answer, and would take over at the same time.
+    /// Both heartbeat links broke while none was PRIMARY: both see the other's kernel answer, and would take over at the same time. So they
+    /// would when the supervisor of a frozen PRIMARY is new and hears nobody: the other one has lost it as it has lost its peer.
     fn lets_the_other_go_first(&mut self) -> bool {
+        let frozen = self.volumes.iter().any(|volume| volume.promoted && volume.suspended);
+        if frozen && self.watch.heard().is_none() {
+            return !self.is_due(self.looking_since + self.watch.threshold() + SILENT_OTHER);
+        }
         let (Some((_, peer)), Some(heard)) = (self.peer, self.watch.heard()) else { return false };
         let could_go = peer.effective != EffectiveMode::Primary && !is_unable(&peer);
+        // It has not heard that this unit is PRIMARY no more, and waits for nobody.
+        let follows = !self.outranks(&peer) || self.roles.gave_at.is_some_and(|at| at >= heard);
         let lives = self.is_verdict(Verdict::Unresponsive) && self.watch.is_kernel_alive(self.now());
-        lives
-            && could_go
-            && !self.outranks(&peer)
-            && !self.is_due(heard + self.watch.threshold() + SILENT_OTHER)
+        lives && could_go && follows && !self.is_due(heard + self.watch.threshold() + SILENT_OTHER)
     }
 
     /// Both live and none is PRIMARY: takes the role if it is this unit's turn.

@@ -53,6 +53,8 @@ async fn take_outputs(
         while bell.try_read(&mut [0; 512]).is_ok_and(|n| n > 0) {}
         while let Some(output) = outputs.next() {
             match output {
+                // Not behind the step that hangs, and is the reason for it.
+                Output::Run(step @ Step::Reset) => drop(tokio::spawn(run_step(Arc::clone(&unit), step))),
                 Output::Run(step) => {
                     if steps.try_send(step).is_err() {
                         let busy = Event::StepDone { step, result: Err(twinpost_ha::Fault::Refused) };
@@ -82,9 +84,13 @@ async fn take_outputs(
 
 async fn run_steps(unit: Arc<Unit>, mut todo: mpsc::Receiver<Step>) {
     while let Some(step) = todo.recv().await {
-        let result = unit.executor.run(step).await;
-        tell(&unit, Input::Event(Event::StepDone { step, result }));
+        run_step(Arc::clone(&unit), step).await;
     }
+}
+
+async fn run_step(unit: Arc<Unit>, step: Step) {
+    let result = unit.executor.run(step).await;
+    tell(&unit, Input::Event(Event::StepDone { step, result }));
 }
 
 async fn tell_volumes(unit: Arc<Unit>) {

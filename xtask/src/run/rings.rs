@@ -24,8 +24,8 @@ const IN_SYSTEM_RING: [&str; 11] = [
     "supervisor-killed",
 ];
 
-/// Random scenarios of the unit ring: some seconds on two cores.
-const SIMULATED: u64 = 50_000;
+/// Random scenarios of the unit ring: about 20 seconds on two cores that have nothing else to do.
+const SIMULATED: u64 = 100_000;
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
