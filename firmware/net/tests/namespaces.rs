@@ -123,6 +123,8 @@ fn heartbeats_cross_with_ipv6_too_and_the_peers_kernel_answers_probes() {
                 shown.lines().any(|line| line.contains("fd00::2/64") && !line.contains("tentative")),
                 "{shown}"
             );
+            // The kernel joins the group that is asked for this address a moment later.
+            until(2000, || ip(&["-6", "maddr", "show", "dev", "q0"]).contains("ff02::1:ff00:2"));
         });
         let ips = [HERE6.into(), THERE6.into()];
         let other_port = frame_between(ips, &here, &there, HB_PORT + 1, b"no");
