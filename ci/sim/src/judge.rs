@@ -279,13 +279,15 @@ impl World {
     /// A partition or a stall after which two units may both have been right.
     fn watch_partition(&mut self) {
         let now = self.now;
-        // Loss that lets no heartbeat through for a threshold parts two units as a cut does.
+        // Loss that lets no heartbeat through for a threshold parts two units as a cut does. Silence over a sound link is no partition.
         let unheard = |unit: &crate::unit::Unit| {
             let heard = unit.heard_at.iter().flatten().copied().max().unwrap_or(0).max(unit.began);
             unit.runs(now) && now - heard >= unit.settings.threshold.as_micros() as u64
         };
-        let linked = (0..LINKS).any(|link| self.passes(0, link) && self.passes(1, link));
-        let deaf = !linked || self.units.iter().any(unheard);
+        let mut linked = (0..LINKS).filter(|link| self.passes(0, *link) && self.passes(1, *link)).peekable();
+        let cut = linked.peek().is_none();
+        let lossy = linked.all(|link| self.links.loss_percent[link] > 0);
+        let deaf = cut || (lossy && self.units.iter().any(unheard));
         let stalled = self.units.iter().any(|unit| unit.held_until() > now);
         // A primary without mail looks like one that serves nobody: the reference lets its silent peer take over.
         let cut_off =

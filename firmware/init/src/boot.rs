@@ -262,8 +262,11 @@ fn settings() -> Outcome {
     if emulated() {
         // The emulator keeps translated code by virtual address: with random addresses every new process is translated anew, which
         // costs seconds of processor time at each start of the mail servers. Only there: real machines and KVM keep them random.
-        say("the processor is emulated: addresses of programs are not randomised");
-        let _ = fs::write("/proc/sys/kernel/randomize_va_space", "0");
+        let done = fs::write("/proc/sys/kernel/randomize_va_space", "0").is_ok();
+        say(&format!(
+            "the processor is emulated: addresses of programs are randomised: {}",
+            if done { "no" } else { "yes" }
+        ));
     }
     let refused = network::apply_settings();
     if refused.is_empty() { Ok(()) } else { Err(format!("the kernel refuses {}", refused.join(", ")).into()) }

@@ -66,10 +66,10 @@ pub enum StartError {
         source: InitError,
     },
     /// Started but silent.
-    #[error("Postfix runs but sent no 220 within {} s; its messages are in /log/service.log", START_LIMIT.as_secs())]
+    #[error("Postfix runs but sent no 220 within {} s; read its messages: diagnose system log", START_LIMIT.as_secs())]
     Silent,
     /// Started but no LMTP socket.
-    #[error("Dovecot runs but does not take mail within {} s; its messages are in /log/service.log", START_LIMIT.as_secs())]
+    #[error("Dovecot runs but does not take mail within {} s; read its messages: diagnose system log", START_LIMIT.as_secs())]
     NoMailboxes,
 }
 
