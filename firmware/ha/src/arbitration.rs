@@ -15,15 +15,16 @@ impl Ha {
             self.give_up(Then::Follow(Reason::GaveWay));
             return;
         }
+        let giving_up = self.plan.as_ref().is_some_and(|plan| matches!(plan.purpose, Purpose::GiveUp { .. }));
         let meeting = self.effective == EffectiveMode::Primary && self.is_peer_primary();
         if !meeting {
-            if core::mem::take(&mut self.arbitrating) && self.effective == EffectiveMode::Primary {
+            let met = core::mem::take(&mut self.arbitrating);
+            if met && self.effective == EffectiveMode::Primary && !giving_up {
                 // The other one has given way: its claims are still in the neighbours' tables.
                 self.push(Action::Announce);
             }
             return;
         }
-        let giving_up = self.plan.as_ref().is_some_and(|plan| matches!(plan.purpose, Purpose::GiveUp { .. }));
         if giving_up || self.leaving.is_some() {
             return;
         }

@@ -44,6 +44,10 @@ impl Ha {
     /// The peer serves although it is not heard: give up what is held, mark own data outdated so that the peer may go on
     /// alone, and take nothing until it is heard again.
     pub(crate) fn yield_to_peer(&mut self) {
+        let yields = |plan: &Plan| plan.purpose == Purpose::GiveUp { then: Then::Yield };
+        if self.plan.as_ref().is_some_and(yields) {
+            return;
+        }
         self.plan = None;
         if self.held.is_none() {
             self.after_yield();
@@ -67,10 +71,13 @@ impl Ha {
     pub(crate) fn settle_crowded(&mut self) {
         let shows = self.held.mail || self.held.vips;
         let replaced = self.is_peer_primary();
+        let silent = self.living_peer().is_none();
         let now = self.now();
         let Some(plan) = &mut self.plan else { return };
+        // What the other one had when it fell silent it still has.
+        let still = silent && plan.crowded.is_some();
         let crowded = match plan.purpose {
-            Purpose::GiveUp { then } => shows && (replaced || then == Then::Yield),
+            Purpose::GiveUp { then } => shows && (replaced || still || then == Then::Yield),
             _ => false,
         };
         plan.crowded = crowded.then(|| plan.crowded.unwrap_or(now));
