@@ -20,8 +20,6 @@ pub const BASE_PORT_DEFAULT: u16 = 20_000;
 /// Default of `hb-lost-threshold` (`spec/ha.md` section 2).
 pub const THRESHOLD_DEFAULT: Duration = Duration::from_secs(15);
 
-/// The reference says `enable`; this release encrypts only where it is asked to.
-const ENCRYPTION_DEFAULT: bool = false;
 /// Longest heartbeat interval, and the longest while `fast-detect` is on (`spec/ha.md` section 2).
 const INTERVAL_MAX: Duration = Duration::from_millis(1000);
 pub(crate) const INTERVAL_FAST_MAX: Duration = Duration::from_millis(200);
@@ -406,7 +404,7 @@ impl Default for Ha {
             reboot_action: RebootAction::default(),
             mail_data_sync: true,
             mailqueue_data_sync: true,
-            encryption: ENCRYPTION_DEFAULT,
+            encryption: true,
             max_role_changes: ROLE_CHANGES_DEFAULT,
             ports: BTreeMap::new(),
             services: Services::default(),
