@@ -23,6 +23,7 @@ pub mod report;
 pub mod scan;
 pub mod server;
 pub mod settle;
+mod twin;
 
 pub(crate) use place::wake;
 use std::future::Future;

@@ -5,7 +5,7 @@ use super::item::{Item, Key};
 use serde::{Deserialize, Serialize};
 
 /// Version of this language; another one is refused, so that neighbouring releases notice.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 /// Longest message, bytes: half of what the control channel carries.
 pub const MESSAGE_BYTES_MAX: usize = 512 * 1024;
 /// Most keys of one offer.
@@ -33,7 +33,12 @@ pub enum Request {
         after: Option<Key>,
     },
     /// Recipients of such messages that the loser finished: mark them as done.
-    Settle(Vec<Finished>),
+    Settle {
+        /// Who is done.
+        finished: Vec<Finished>,
+        /// Also those whose mailbox is on the primary: every mailbox message was confirmed before.
+        mailboxes: bool,
+    },
     /// Parts of messages, in order. Nothing is confirmed by the answer.
     Store(Vec<Piece>),
     /// Make everything that was stored durable and take it over.
@@ -162,7 +167,9 @@ impl Request {
                 Err(MessageError::Content("another version: bring both units to the same release"))
             }
             Self::Offer(keys) if keys.len() > OFFER_MAX => Err(MessageError::Content("too many keys")),
-            Self::Settle(all) if all.len() > OFFER_MAX => Err(MessageError::Content("too many messages")),
+            Self::Settle { finished, .. } if finished.len() > OFFER_MAX => {
+                Err(MessageError::Content("too many messages"))
+            }
             Self::Store(pieces) if pieces.len() > PIECES_MAX => Err(MessageError::Content("too many pieces")),
             Self::Store(pieces) if pieces.iter().any(|piece| !piece.item.is_valid()) => {
                 Err(MessageError::Content("a name that is not allowed"))
@@ -250,10 +257,13 @@ mod tests {
             Request::Begin { version: VERSION },
             Request::Offer(vec![[7; 16]; 3]),
             Request::Common { after: Some([9; 16]) },
-            Request::Settle(vec![
-                Finished { key: [1; 16], recipients: Recipients::All },
-                Finished { key: [2; 16], recipients: Recipients::Some(vec![(7, "a@b".into())]) },
-            ]),
+            Request::Settle {
+                finished: vec![
+                    Finished { key: [1; 16], recipients: Recipients::All },
+                    Finished { key: [2; 16], recipients: Recipients::Some(vec![(7, "a@b".into())]) },
+                ],
+                mailboxes: true,
+            },
             Request::Store(vec![piece("4abc", 0, 5, b"hel"), piece("4abc", 3, 5, b"lo")]),
             Request::Confirm,
             Request::Finish(Counts { queue_found: 3, ..Counts::default() }),
@@ -274,7 +284,10 @@ mod tests {
             Request::Store(vec![piece("4abc", 1, 1, b"x")]),
             Request::Store(vec![piece("4abc", u64::MAX, 1, b"x")]),
             Request::Offer(vec![[0; 16]; OFFER_MAX + 1]),
-            Request::Settle(vec![Finished { key: [0; 16], recipients: Recipients::All }; OFFER_MAX + 1]),
+            Request::Settle {
+                finished: vec![Finished { key: [0; 16], recipients: Recipients::All }; OFFER_MAX + 1],
+                mailboxes: false,
+            },
         ];
         for request in bad {
             assert!(matches!(Request::decode(&request.encode().unwrap()), Err(MessageError::Content(_))));

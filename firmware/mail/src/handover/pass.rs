@@ -99,7 +99,8 @@ pub enum Source {
     Local,
 }
 
-/// Passes everything that the primary lacks. What both have is settled first, since the primary may try it at any time.
+/// Passes everything that the primary lacks. What both have is settled first, since the primary may try it at any time; but for
+/// mailboxes of the primary only when it has all of their messages, so that a unit that dies in between takes none with it.
 ///
 /// # Errors
 /// See [`PassError`].
@@ -121,8 +122,9 @@ pub async fn pass<C: Channel>(
         Source::Local => Some(Own::forgotten(copy)?),
     };
     let Some(own) = own else { return Ok(Counts::default()) };
-    if source == (Source::Replica { whole: true }) {
-        sender.settle(copy, &own).await?;
+    let tells = source == (Source::Replica { whole: true });
+    if tells {
+        sender.settle(copy, &own, false).await?;
     }
     let queue = scan::queue(copy)?.into_iter();
     let queue: Vec<Found> = queue.filter(|found| !own.common(Volume::Queue, &found.item)).collect();
@@ -135,6 +137,9 @@ pub async fn pass<C: Channel>(
         sender.offer(copy, &mail).await?;
     }
     sender.confirm().await?;
+    if tells {
+        sender.settle(copy, &own, true).await?;
+    }
     if empties {
         // What came back after a power failure would be offered again, and refused by the primary's ledger only while it has it.
         for root in [&copy.queue, &copy.data] {
@@ -253,7 +258,7 @@ struct Sent {
 
 impl<C: Channel> Sender<'_, C> {
     /// Tells what this copy finished of the messages that both have.
-    async fn settle(&mut self, copy: &Layout, own: &Own) -> Result<(), PassError> {
+    async fn settle(&mut self, copy: &Layout, own: &Own, mailboxes: bool) -> Result<(), PassError> {
         let Some(manifest) = &own.queue else { return Ok(()) };
         let Some(copy) = Copy::read(copy, manifest)? else { return Ok(()) };
         let mut after = None;
@@ -266,9 +271,9 @@ impl<C: Channel> Sender<'_, C> {
                 return Err(PassError::Answer("a list that does not go on"));
             }
             after = Some(last);
-            for batch in settle::batches(copy.finished(&keys, parted)?, OFFER_MAX, BATCH_BYTES) {
-                let Response::Settled { messages, recipients } = self.call(&Request::Settle(batch)).await?
-                else {
+            for finished in settle::batches(copy.finished(&keys, parted)?, OFFER_MAX, BATCH_BYTES) {
+                let told = Request::Settle { finished, mailboxes };
+                let Response::Settled { messages, recipients } = self.call(&told).await? else {
                     return Err(PassError::Answer("no word of what was settled"));
                 };
                 self.progress.update(|counts| {

@@ -59,6 +59,35 @@ pub fn envelope(bytes: &[u8]) -> Option<Envelope> {
     None
 }
 
+/// The first header of the content, its lines joined as a mailbox has them, without the last line end. `None` when there is no whole one.
+#[must_use]
+pub fn first_header(bytes: &[u8]) -> Option<String> {
+    let (mut at, mut in_content, mut header) = (0, false, Vec::new());
+    for _ in 0..RECORDS_MAX {
+        let record = Record::at(bytes, at)?;
+        at = record.next;
+        match record.kind {
+            b'M' => in_content = true,
+            b'p' => match std::str::from_utf8(record.content).ok()?.trim().parse::<usize>().ok()? {
+                0 => {}
+                target => at = target,
+            },
+            b'N' if in_content => match (header.is_empty(), record.content.first()) {
+                (true, _) => header.extend_from_slice(record.content),
+                (false, Some(b' ' | b'\t')) => {
+                    header.push(b'\n');
+                    header.extend_from_slice(record.content);
+                }
+                (false, _) => return String::from_utf8(header).ok(),
+            },
+            // The end of the content, or a line that is longer than any trace header.
+            b'X' | b'E' | b'L' => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
 struct Record<'a> {
     kind: u8,
     content: &'a [u8],
@@ -127,6 +156,7 @@ mod tests {
         #[test]
         fn any_bytes_end(bytes: Vec<u8>) {
             let _ = envelope(&bytes);
+            let _ = first_header(&bytes);
         }
     }
 }

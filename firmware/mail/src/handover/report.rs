@@ -2,7 +2,6 @@
 //! (`spec/ha.md` section 8). A file of the queue volume, begun before the mail service starts and completed with what the queue
 //! holds when somebody asks. For people: nothing is decided by it, so it is not synced by itself.
 
-use super::item::{Item, Key, QueueFolder};
 use super::manifest::{self, Volume};
 use super::message::Counts;
 use super::{FOLDER, Layout, queue_file, scan, server};
@@ -81,7 +80,7 @@ pub fn now(layout: &Layout) -> io::Result<Option<MailReport>> {
     let Some(Kept { mut report, at_risk }) = read(layout)? else { return Ok(None) };
     let queued = scan::places(layout, scan::DELIVERED)?;
     let had = manifest::read(layout, Volume::Queue).map_err(io::Error::other)?.unwrap_or_default();
-    let is_queued = |id: &String| queued.contains_key(&key(id));
+    let is_queued = |id: &String| queued.contains_key(&scan::queue_key(id));
     report.still_queued = number(queued.keys().filter(|key| had.had(key)).count());
     report.at_risk_queued = number(at_risk.iter().filter(|id| is_queued(id)).count());
     report.listed.iter_mut().for_each(|one| one.queued = is_queued(&one.id));
@@ -131,10 +130,6 @@ fn write(layout: &Layout, kept: &Kept) -> io::Result<()> {
 
 fn id(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-fn key(id: &str) -> Key {
-    Item::Queue { folder: QueueFolder::Incoming, id: id.to_owned() }.key()
 }
 
 fn short(address: &str) -> String {

@@ -16,8 +16,9 @@ const QUEUES: [(&str, QueueFolder); 5] = [
     ("hold", QueueFolder::Hold),
     ("maildrop", QueueFolder::Maildrop),
 ];
-/// Queues whose messages a queue manager delivers.
-pub const DELIVERED: &[&str] = &["incoming", "active", "deferred", "hold"];
+/// Queues whose messages a queue manager delivers. What it moves while they are listed goes from `deferred` over `incoming` and `active`
+/// to `deferred`, so that in this order nothing is missed.
+pub const DELIVERED: &[&str] = &["deferred", "incoming", "active", "deferred", "hold"];
 /// Everywhere in a spool where a message may be that was not finished: also what Postfix could not read and put aside.
 pub const KEPT: &[&str] = &["incoming", "active", "deferred", "hold", "maildrop", "corrupt", "saved"];
 /// Logs that go with a message.
@@ -101,10 +102,16 @@ pub fn places(layout: &Layout, queues: &[&str]) -> io::Result<HashMap<Key, PathB
     let mut places = HashMap::new();
     for name in queues {
         files_below(&layout.spool().join(name), QUEUE_DEPTH, &mut |path, id| {
-            places.insert(Item::Queue { folder: QueueFolder::Incoming, id }.key(), path);
+            places.insert(queue_key(&id), path);
         })?;
     }
     Ok(places)
+}
+
+/// Key of the message with this queue id.
+#[must_use]
+pub fn queue_key(id: &str) -> Key {
+    Item::Queue { folder: QueueFolder::Incoming, id: id.to_owned() }.key()
 }
 
 /// All Maildir folders.
@@ -115,14 +122,26 @@ pub fn mail_folders(layout: &Layout) -> io::Result<Vec<MailFolder>> {
     let mut all = Vec::new();
     for (domain, domain_path) in folders(&layout.mailboxes())? {
         for (user, user_path) in folders(&domain_path)? {
-            let maildir = user_path.join("Maildir");
-            let sub = folders(&maildir)?.into_iter().filter(|(name, _)| name.starts_with('.'));
-            for (folder, path) in sub.chain([(String::new(), maildir.clone())]) {
-                all.push(MailFolder { domain: domain.clone(), user: user.clone(), folder, path });
-            }
+            all.extend(folders_of(&user_path.join("Maildir"), &domain, &user)?);
         }
     }
     Ok(all)
+}
+
+/// The Maildir folders of one mailbox.
+///
+/// # Errors
+/// A folder that cannot be read; a mailbox that does not exist has an inbox that is empty.
+pub fn mail_folders_of(layout: &Layout, domain: &str, user: &str) -> io::Result<Vec<MailFolder>> {
+    folders_of(&layout.mailboxes().join(domain).join(user).join("Maildir"), domain, user)
+}
+
+fn folders_of(maildir: &Path, domain: &str, user: &str) -> io::Result<Vec<MailFolder>> {
+    let sub = folders(maildir)?.into_iter().filter(|(name, _)| name.starts_with('.'));
+    let all = sub.chain([(String::new(), maildir.to_path_buf())]);
+    let folder =
+        |(folder, path)| MailFolder { domain: domain.to_owned(), user: user.to_owned(), folder, path };
+    Ok(all.map(folder).collect())
 }
 
 /// The messages of one folder, and how many files there have names that no Maildir has.
@@ -166,7 +185,8 @@ pub fn mail_keys(layout: &Layout, before_s: u64, stop: &AtomicBool) -> io::Resul
 }
 
 /// When a message was stored: its name begins with the time (Maildir, "unique name").
-fn stored_s(item: &Item) -> Option<u64> {
+#[must_use]
+pub fn stored_s(item: &Item) -> Option<u64> {
     let Item::Mail { unique, .. } = item else { return None };
     unique.split('.').next()?.parse().ok()
 }

@@ -9,7 +9,7 @@ use super::ledger::Ledger;
 use super::manifest::{self, Manifest, Volume};
 use super::message::{Counts, Finished, OFFER_MAX, Piece, Request, Response, UNCONFIRMED_MAX, VERSION};
 use super::settle::{self, Deliveries};
-use super::{Layout, place, report, scan};
+use super::{Layout, place, report, scan, twin};
 use crate::stored::settle_handed_over;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -76,23 +76,48 @@ enum TakeError {
 /// # Errors
 /// The volumes cannot be read or written.
 pub fn recover(layout: &Layout) -> io::Result<u64> {
+    complete(layout, None)
+}
+
+fn complete(layout: &Layout, deliveries: Option<&dyn Deliveries>) -> io::Result<u64> {
     place::make_folders(layout)?;
     let parts = place::parts(layout)?;
     if parts.is_empty() {
         return Ok(0);
     }
-    let ledger = Ledger::open(&layout.queue)?;
-    let mut placed = 0;
+    let mut ledger = Ledger::open(&layout.queue)?;
+    let mut taken = Vec::new();
     for (path, key) in parts {
         match key.and_then(|key| ledger.item(&key)) {
-            Some(item) => {
-                place::place(layout, item)?;
-                placed += 1;
-            }
+            Some(item) => taken.push(item.clone()),
             None => std::fs::remove_file(path)?,
         }
     }
-    Ok(placed)
+    // A list that is damaged names nothing that both copies held, and more is looked at.
+    let had = manifest::read(layout, Volume::Data).ok().flatten().unwrap_or_default();
+    let dropped = put(layout, &taken, &had, &mut ledger, deliveries)?;
+    Ok(u64::try_from(taken.len()).unwrap_or(u64::MAX).saturating_sub(dropped))
+}
+
+/// Puts parts that the ledger names into place, but those that their mailboxes hold already; returns how many these were.
+fn put(
+    layout: &Layout,
+    taken: &[Item],
+    had: &Manifest,
+    ledger: &mut Ledger,
+    deliveries: Option<&dyn Deliveries>,
+) -> io::Result<u64> {
+    let (mail, queue): (Vec<Item>, Vec<Item>) = taken.iter().cloned().partition(Item::is_mail);
+    // Logs precede their message; what is queued is seen when its delivery is among the mailbox messages.
+    queue.iter().try_for_each(|item| place::place(layout, item))?;
+    let outcome = twin::settle(layout, &mail, had, ledger, deliveries)?;
+    ledger.note_settled(&outcome.marked.messages)?;
+    mail.iter().try_for_each(|item| place::place(layout, item))?;
+    if outcome.dropped > 0 {
+        // Both are as they should be; a report that cannot be written changes nothing of it.
+        let _ = report::add_recognised(layout, outcome.dropped);
+    }
+    Ok(outcome.dropped)
 }
 
 /// Drops the ledger: both copies are the same, and what was handed over is in both. After [`recover`].
@@ -162,7 +187,7 @@ impl Server {
         let epoch = state.epoch.ok_or(TakeError::NotNow("this unit is not primary"))?;
         if let Request::Begin { version: VERSION } = request {
             state.pass = None;
-            state.pass = Some(Pass::begin(&self.layout, epoch)?);
+            state.pass = Some(Pass::begin(&self.layout, epoch, &*self.deliveries)?);
             return Ok(Response::Ready { epoch, unit: self.unit });
         }
         let pass = state.pass.as_mut().ok_or(TakeError::NotNow("the hand-over has to begin again"))?;
@@ -170,13 +195,13 @@ impl Server {
             Request::Begin { .. } => Err(TakeError::Refused("another version")),
             Request::Offer(keys) => Ok(Response::Wanted(keys.iter().map(|key| pass.wants(key)).collect())),
             Request::Common { after } => Ok(pass.common(after)),
-            Request::Settle(finished) => self.settle(pass, &finished),
+            Request::Settle { finished, mailboxes } => self.settle(pass, &finished, mailboxes),
             Request::Store(pieces) => {
                 pieces.into_iter().try_for_each(|piece| pass.store(&self.layout, piece))?;
                 Ok(Response::Stored)
             }
             Request::Confirm => {
-                let confirmed = pass.confirm(&self.layout, &self.deliveries.local_domains())?;
+                let confirmed = pass.confirm(&self.layout, &*self.deliveries)?;
                 state.taken += u64::try_from(confirmed.len()).unwrap_or(0);
                 Ok(Response::Confirmed(confirmed))
             }
@@ -191,15 +216,16 @@ impl Server {
     }
 
     /// Durable marks first, then the line for people; asked again it finds nothing left to mark.
-    fn settle(&self, pass: &mut Pass, finished: &[Finished]) -> Result<Response, TakeError> {
+    fn settle(&self, pass: &mut Pass, finished: &[Finished], mailboxes: bool) -> Result<Response, TakeError> {
+        let later = if mailboxes { BTreeSet::new() } else { self.deliveries.local_domains() };
         let had = finished.iter().filter(|one| pass.common.contains_key(&one.key));
         let had: Vec<Finished> = had.cloned().collect();
         // Deliveries are not disturbed for what a pass before, or this unit itself, has marked already.
-        let had = settle::unmarked(&self.layout, &had)?;
+        let had = settle::unmarked(&self.layout, &had, &later)?;
         if had.is_empty() {
             return Ok(Response::Settled { messages: 0, recipients: 0 });
         }
-        let marked = self.deliveries.hold_back(&mut || settle::mark(&self.layout, &had))?;
+        let marked = self.deliveries.hold_back(&mut || settle::mark(&self.layout, &had, &later))?;
         pass.ledger.note_settled(&marked.messages)?;
         let number = |count| u64::try_from(count).unwrap_or(u64::MAX);
         let (messages, recipients) = (number(marked.messages.len()), number(marked.recipients()));
@@ -212,8 +238,8 @@ impl Server {
 }
 
 impl Pass {
-    fn begin(layout: &Layout, epoch: u64) -> Result<Self, TakeError> {
-        recover(layout)?;
+    fn begin(layout: &Layout, epoch: u64, deliveries: &dyn Deliveries) -> Result<Self, TakeError> {
+        complete(layout, Some(deliveries))?;
         let had = |volume| match manifest::read(layout, volume) {
             Ok(Some(manifest)) if manifest.epoch == epoch => Ok(manifest),
             // Mailboxes are listed while the mail service runs already.
@@ -277,7 +303,7 @@ impl Pass {
     fn confirm(
         &mut self,
         layout: &Layout,
-        domains: &BTreeSet<String>,
+        deliveries: &dyn Deliveries,
     ) -> Result<Vec<(Key, [u8; 32])>, TakeError> {
         let whole = std::mem::take(&mut self.whole);
         if whole.is_empty() {
@@ -290,16 +316,19 @@ impl Pass {
             }
             _ => None,
         });
-        settle_handed_over(&messages.collect::<Vec<_>>(), &layout.mailboxes(), domains);
+        let messages: Vec<_> = messages.collect();
+        settle_handed_over(&messages, &layout.mailboxes(), &deliveries.local_domains());
         // One pass over the volume instead of one sync a file: contents and folder entries together.
         if whole.iter().any(|(item, _)| item.is_mail()) {
             rustix::fs::syncfs(File::open(&layout.data)?).map_err(io::Error::from)?;
         }
         rustix::fs::syncfs(File::open(&layout.queue)?).map_err(io::Error::from)?;
         self.ledger.append(&whole)?;
-        // From here an interruption is mended by `recover`. Logs precede their message.
-        whole.iter().try_for_each(|(item, _)| place::place(layout, item))?;
+        // From here an interruption is mended by `complete`.
+        let confirmed = whole.iter().map(|(item, digest)| (item.key(), *digest)).collect();
+        let taken: Vec<Item> = whole.into_iter().map(|(item, _)| item).collect();
+        put(layout, &taken, &self.had[1], &mut self.ledger, Some(deliveries))?;
         place::wake(&layout.spool());
-        Ok(whole.into_iter().map(|(item, digest)| (item.key(), digest)).collect())
+        Ok(confirmed)
     }
 }

@@ -9,6 +9,9 @@
 //!   manifest with a copy of the same unbroken history. An acknowledged file is on stable storage before its `250`, so only the
 //!   end of its delivery takes it away, and a power failure can bring it back but not make it vanish.
 //!
+//! Recipients whose mailboxes are here are told last: the loser's copy of their message, which it stored, is durable here before this
+//! unit gives up its own.
+//!
 //! On the primary a mark is one byte in place, `R` to `D` (Postfix `rec_type.h`), idempotent and durable before it is answered.
 
 use super::item::Key;
@@ -49,6 +52,12 @@ pub struct Marked {
 }
 
 impl Marked {
+    /// Notes recipients of a queue file.
+    pub fn add(&mut self, path: &Path, recipients: &[Recipient]) {
+        let id = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.messages.push((id, recipients.iter().map(|one| one.address.clone()).collect()));
+    }
+
     /// Recipients, all messages together.
     #[must_use]
     pub fn recipients(&self) -> usize {
@@ -98,15 +107,19 @@ impl<'a> Copy<'a> {
     }
 }
 
-/// Those of the told messages that have something to mark here.
+/// Those of the told messages that have something to mark here. Recipients in the domains `later` are left alone.
 ///
 /// # Errors
 /// The queue cannot be read.
-pub fn unmarked(layout: &Layout, finished: &[Finished]) -> io::Result<Vec<Finished>> {
+pub fn unmarked(
+    layout: &Layout,
+    finished: &[Finished],
+    later: &BTreeSet<String>,
+) -> io::Result<Vec<Finished>> {
     let places = scan::places(layout, scan::DELIVERED)?;
     let mut all = Vec::new();
     for one in finished {
-        if !open(&places, one)?.is_empty() {
+        if !open(&places, one, later)?.is_empty() {
             all.push(one.clone());
         }
     }
@@ -118,26 +131,34 @@ pub fn unmarked(layout: &Layout, finished: &[Finished]) -> io::Result<Vec<Finish
 ///
 /// # Errors
 /// The volume cannot be read or written; what was marked stays so, and marking it again changes nothing.
-pub fn mark(layout: &Layout, finished: &[Finished]) -> io::Result<Marked> {
+pub fn mark(layout: &Layout, finished: &[Finished], later: &BTreeSet<String>) -> io::Result<Marked> {
     let places = scan::places(layout, scan::DELIVERED)?;
     let mut marked = Marked::default();
     for one in finished {
-        let (open, Some(path)) = (open(&places, one)?, places.get(&one.key)) else { continue };
+        let (open, Some(path)) = (open(&places, one, later)?, places.get(&one.key)) else { continue };
         if open.is_empty() {
             continue;
         }
-        let file = OpenOptions::new().write(true).open(path)?;
-        open.iter().try_for_each(|one| file.write_all_at(b"D", one.offset))?;
-        let id = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        marked.messages.push((id, open.into_iter().map(|one| one.address).collect()));
+        mark_file(path, &open)?;
+        marked.add(path, &open);
     }
     rustix::fs::syncfs(File::open(&layout.queue)?)?;
     Ok(marked)
 }
 
+/// Not durable by itself.
+pub fn mark_file(path: &Path, recipients: &[Recipient]) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    recipients.iter().try_for_each(|one| file.write_all_at(b"D", one.offset))
+}
+
 /// Recipients that the loser finished and this unit has not. None of a file that is not there or cannot be read: it is delivered a
 /// second time at worst.
-fn open(places: &HashMap<Key, PathBuf>, told: &Finished) -> io::Result<Vec<Recipient>> {
+fn open(
+    places: &HashMap<Key, PathBuf>,
+    told: &Finished,
+    later: &BTreeSet<String>,
+) -> io::Result<Vec<Recipient>> {
     let Some(path) = places.get(&told.key) else { return Ok(Vec::new()) };
     let Some(envelope) = envelope(path)? else { return Ok(Vec::new()) };
     let some: BTreeMap<u64, &str> = match &told.recipients {
@@ -147,7 +168,10 @@ fn open(places: &HashMap<Key, PathBuf>, told: &Finished) -> io::Result<Vec<Recip
     let is_told = |one: &Recipient| {
         told.recipients == Recipients::All || some.get(&one.offset) == Some(&one.address.as_str())
     };
-    Ok(envelope.recipients.into_iter().filter(|one| !one.done && is_told(one)).collect())
+    let is_later = |one: &Recipient| {
+        one.address.rsplit_once('@').is_some_and(|(_, domain)| later.contains(&domain.to_lowercase()))
+    };
+    Ok(envelope.recipients.into_iter().filter(|one| !one.done && is_told(one) && !is_later(one)).collect())
 }
 
 /// Splits into requests of at most `messages` entries and about `bytes` bytes each; a message with many recipients may be told in
@@ -214,7 +238,11 @@ fn envelope(path: &Path) -> io::Result<Option<Envelope>> {
     }
 }
 
-fn whole(path: &Path) -> io::Result<Vec<u8>> {
+/// A queue file or log.
+///
+/// # Errors
+/// It cannot be read.
+pub fn whole(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
     Ok(bytes)

@@ -1,6 +1,7 @@
 //! Whole hand-overs between two folders, with interruptions at every point.
 
 mod local;
+mod twins;
 
 use super::item::{Item, QueueFolder};
 use super::manifest::{self, Promotion, Volume};
@@ -318,13 +319,18 @@ fn many_small_messages_go_in_few_calls() {
 
 /// A queue file as `cleanup` writes it, with short records: kind and content.
 fn queue_file(recipients: &[(char, &str)]) -> String {
+    queue_file_of(recipients, &["Subject: x"])
+}
+
+fn queue_file_of(recipients: &[(char, &str)], lines: &[&str]) -> String {
     let record = |kind: char, content: &str| {
         let length = u8::try_from(content.len()).ok().filter(|length| *length < 128).unwrap();
         format!("{kind}{}{content}", char::from(length))
     };
     let recipients: String = recipients.iter().map(|(kind, address)| record(*kind, address)).collect();
     let begin = record('T', "1700000000 1") + &record('S', "sender@example.test");
-    begin + &recipients + &record('M', "") + &record('N', "Subject: x") + &record('X', "") + &record('E', "")
+    let lines: String = lines.iter().map(|line| record('N', line)).collect();
+    begin + &recipients + &record('M', "") + &lines + &record('X', "") + &record('E', "")
 }
 
 /// The first unit was PRIMARY when the second took over its copy with these messages; then both went on.
