@@ -14,6 +14,13 @@ impl Bits {
         self.0[word] |= 1 << (number % 64);
     }
 
+    /// Takes a number away.
+    pub fn remove(&mut self, number: u32) {
+        if let Some(word) = self.0.get_mut(number as usize / 64) {
+            *word &= !(1 << (number % 64));
+        }
+    }
+
     /// Is it there?
     #[must_use]
     pub fn contains(&self, number: u32) -> bool {
@@ -71,6 +78,7 @@ mod tests {
         assert_eq!(a.first_not_in(&[&b]), Some(200));
         assert_eq!((a.count_not_in(&b), b.count_not_in(&a)), (1, 0));
         b.unite(&a);
+        b.remove(900);
         assert!(b.contains(200) && a.first_not_in(&[&b]).is_none() && !b.contains(201));
     }
 }

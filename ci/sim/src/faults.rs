@@ -197,6 +197,8 @@ impl World {
         let unit: &mut Unit = &mut self.units[i];
         if std::mem::take(&mut unit.mail) {
             unit.mail_gone = Some(until);
+            // A delivery that was not recorded is SMTP's own window.
+            let _ = unit.agents_end();
         }
     }
 

@@ -25,6 +25,8 @@ pub enum Check {
     OneWriter,
     /// No acknowledged message is overwritten, or missing on the copy that is promoted.
     NothingLost,
+    /// An orderly switch leaves no delivery without its record on the copy that is promoted.
+    RecordedFirst,
     /// Nothing Inconsistent or Outdated is promoted.
     FitData,
     /// A promotion has a new durable epoch, higher than any before it was asked for. One that hangs in the kernel cannot be called back when
@@ -221,8 +223,14 @@ impl World {
         let recent = unit.changes.iter().filter(|at| shown.saturating_sub(**at) < HOUR).count();
         let limit = usize::from(unit.settings.max_role_changes);
         unit.changes.push(shown);
+        let killed = unit.unrecorded.first().copied().filter(|_| reason == Reason::Switch);
         let verdict = self.judge.ground[i];
         let takes = to == EffectiveMode::Primary;
+        if let Some(message) = killed {
+            self.violate(Check::RecordedFirst, || {
+                format!("unit {i} hands over and has not recorded that message {message} was delivered")
+            });
+        }
         if takes && matches!(reason, Reason::Takeover | Reason::AsConfigured) && recent >= limit {
             self.violate(Check::RoleChanges, || {
                 format!("change {} of unit {i} in an hour, {limit} are allowed", recent + 1)

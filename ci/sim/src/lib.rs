@@ -12,8 +12,7 @@
 //!                             └─ judge    what must hold at every step ─▶ Violation
 //! ```
 //!
-//! What it simplifies: both volumes are one; a step takes a fixed time; a delivery and its record are one act, so that the window of
-//! SMTP's second delivery is not simulated. Where the checks live in the shell (had), their outcome is told as the shell would tell it.
+//! What it simplifies: both volumes are one; a step takes a fixed time. Where the checks live in the shell (had), their outcome is told as the shell would tell it.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::wildcard_imports,

@@ -1,5 +1,5 @@
 //! The mail client, the next hop and the ledger: which messages were acknowledged, where they are stored, what was delivered how often,
-//! and how long nobody gave a greeting. A delivery and its record are one act.
+//! and how long nobody gave a greeting. A delivery is recorded a moment after the next hop has answered, or when writes go on again.
 
 use crate::bits::Bits;
 use crate::mutation::Mutation;
@@ -16,6 +16,8 @@ const PATIENCE: u64 = 60 * SECOND;
 const QUEUE_RUN: u64 = 500 * MS;
 /// Deliveries of one look.
 const DELIVERIES_MAX: usize = 50;
+/// From the next hop's answer to its record.
+const RECORD: u64 = 5 * MS;
 /// Two owners of an address hear of each other this often.
 const CONTEST: u64 = SECOND;
 
@@ -45,6 +47,10 @@ pub(crate) struct Mail {
     pub(crate) duplicated: u32,
     /// Arrivals beyond the first while the copies were apart.
     pub(crate) split_duplicated: u32,
+    /// Arrived, and the record is not durable where the next primary reads it: SMTP's own window.
+    in_flight: Bits,
+    /// Arrivals beyond the first of such messages.
+    pub(crate) in_flight_duplicated: u32,
     /// Longest time from a message to its `250`, µs.
     pub(crate) stall: u64,
     dark_since: Option<u64>,
@@ -100,6 +106,7 @@ impl World {
             None => _ = self.mail.dark_since.get_or_insert(now),
         }
         self.contest();
+        self.record_deliveries();
         if self.mail.queue_run <= now && !self.mail.is_drained() {
             self.mail.queue_run = now + QUEUE_RUN;
             if !self.mail.hop_refuses {
@@ -141,20 +148,26 @@ impl World {
         }
     }
 
+    /// A write gets to a copy that is current, at once or when the connection is found to be lost.
+    fn takes_writes(&self, i: usize) -> bool {
+        let connected = self.connected_on;
+        let current = |unit: &crate::unit::Unit| unit.live.local == DiskState::UpToDate;
+        let somewhere = current(&self.units[i]) || (self.is_reached() && current(&self.units[1 - i]));
+        let decided = connected.is_some() || self.units[i].disk.peer_outdated;
+        self.units[i].writes() && somewhere && decided
+    }
+
+    /// What is written arrives at the other copy.
+    fn is_reached(&self) -> bool {
+        self.connected_on.is_some_and(|link| self.carries(link))
+    }
+
     /// Writes a message, or the record of its delivery; true when it is as durable as it must be.
     fn store(&mut self, i: usize, message: u32, record: bool) -> bool {
-        if !self.units[i].writes() {
-            return false;
-        }
-        let connected = self.connected_on;
-        let reached = connected.is_some_and(|link| self.carries(link));
-        let hasty = self.is(Mutation::AckBeforeReplicated);
-        let current = |unit: &crate::unit::Unit| unit.live.local == DiskState::UpToDate;
-        let somewhere = current(&self.units[i]) || (reached && current(&self.units[1 - i]));
-        if !somewhere {
-            return false;
-        }
-        if connected.is_none() && !self.units[i].disk.peer_outdated {
+        let reached = self.is_reached();
+        let durable = self.connected_on.is_none() || reached || self.is(Mutation::AckBeforeReplicated);
+        // The agent of a delivery waits with its write.
+        if !self.takes_writes(i) || (record && !durable) {
             return false;
         }
         for (k, unit) in self.units.iter_mut().enumerate() {
@@ -164,7 +177,26 @@ impl World {
                 set.insert(message);
             }
         }
-        connected.is_none() || reached || hasty
+        durable
+    }
+
+    /// Agents write down what the next hop has answered.
+    fn record_deliveries(&mut self) {
+        let now = self.now;
+        for i in 0..2 {
+            if !self.units[i].kernel_runs(now) {
+                continue;
+            }
+            let mut index = 0;
+            while let Some((at, message)) = self.units[i].recording.get(index).copied() {
+                if at <= now && self.store(i, message, true) {
+                    self.units[i].recording.remove(index);
+                    self.mail.in_flight.remove(message);
+                } else {
+                    index += 1;
+                }
+            }
+        }
     }
 
     fn deliver_queues(&mut self) {
@@ -174,19 +206,22 @@ impl World {
                 // An agent does not begin while it cannot write down what it does.
                 let ready = unit.kernel_runs(self.now)
                     && unit.service_up
-                    && unit.writes()
+                    && !unit.draining
+                    && self.takes_writes(i)
                     && self.connected_on.is_none_or(|link| self.carries(link));
                 let at = if unit.live.local == DiskState::Diskless { 1 - i } else { i };
+                let mut taken = Bits::default();
+                unit.recording.iter().for_each(|(_, message)| taken.insert(*message));
                 let disk = &self.units[at].disk;
-                let Some(message) = disk.stored.first_not_in(&[&disk.delivered]).filter(|_| ready) else {
+                let Some(message) = disk.stored.first_not_in(&[&disk.delivered, &taken]).filter(|_| ready)
+                else {
                     break;
                 };
-                if !self.store(i, message, true) {
-                    break;
-                }
+                self.units[i].recording.push((self.now + RECORD, message));
                 if self.mail.arrived.contains(message) {
                     // What both copies had queued when they parted is delivered by both: nobody can tell one of them.
                     let counter = match self.connected_on {
+                        _ if self.mail.in_flight.contains(message) => &mut self.mail.in_flight_duplicated,
                         Some(_) => &mut self.mail.duplicated,
                         None => &mut self.mail.split_duplicated,
                     };
@@ -194,6 +229,7 @@ impl World {
                     self.say(|| format!("unit {i} delivers message {message} once more"));
                 }
                 self.mail.arrived.insert(message);
+                self.mail.in_flight.insert(message);
             }
         }
     }

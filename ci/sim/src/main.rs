@@ -40,6 +40,7 @@ struct Total {
     busy: Duration,
     acknowledged: u64,
     duplicated: u64,
+    in_flight: u64,
     failed: Option<u64>,
 }
 
@@ -51,6 +52,7 @@ impl Total {
         self.busy += other.busy;
         self.acknowledged += other.acknowledged;
         self.duplicated += other.duplicated;
+        self.in_flight += other.in_flight;
         self.failed = [self.failed, other.failed].into_iter().flatten().min();
     }
 }
@@ -73,13 +75,14 @@ fn random(from: &str, seeds: &str) -> anyhow::Result<bool> {
     let seconds = began.elapsed().as_secs_f64();
     println!(
         "{} random scenarios from seed {from} in {seconds:.1} s on {cores} cores: {:.0} a second of a core's time, {:.0} hours simulated, \
-         {} with sealed heartbeats, {} messages acknowledged, {} delivered twice after a split brain",
+         {} with sealed heartbeats, {} messages acknowledged, {} delivered twice after a split brain, {} more in flight",
         total.runs,
         total.runs as f64 / total.busy.as_secs_f64().max(0.001),
         total.simulated.as_secs_f64() / 3600.0,
         total.sealed,
         total.acknowledged,
         total.duplicated,
+        total.in_flight,
     );
     if let Some(seed) = total.failed {
         explain(seed);
@@ -103,6 +106,7 @@ fn worker(next: &AtomicU64, end: u64, stop: &AtomicBool) -> Total {
             total.simulated += outcome.simulated;
             total.acknowledged += u64::from(outcome.acknowledged);
             total.duplicated += u64::from(outcome.split_duplicated);
+            total.in_flight += u64::from(outcome.in_flight_duplicated);
             if outcome.failure.is_some() {
                 stop.store(true, Ordering::Relaxed);
                 total.failed.get_or_insert(seed);

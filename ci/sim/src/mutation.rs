@@ -40,11 +40,13 @@ pub enum Mutation {
     ForgetRoleChangeLimit,
     /// The resynchronisation runs from the older copy to the newer one.
     ResyncBackwards,
+    /// `DrainMail` says that it is done and waits for nothing.
+    SkipDrain,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 17] = [
+    pub const ALL: [Mutation; 18] = [
         Self::SkipEpochWrite,
         Self::SkipFence,
         Self::IgnoreLink2,
@@ -62,6 +64,7 @@ impl Mutation {
         Self::AlwaysDiscard,
         Self::ForgetRoleChangeLimit,
         Self::ResyncBackwards,
+        Self::SkipDrain,
     ];
 
     /// The checks that catch it.
@@ -80,6 +83,7 @@ impl Mutation {
             Self::ForgetWatchdog => &[Check::Watchdog],
             Self::FenceAlwaysPeerDown => &[Check::NothingLost, Check::OneWriter, Check::WholeAgain],
             Self::BlindVipProbe => &[Check::OneAddress, Check::OneWriter],
+            Self::SkipDrain => &[Check::RecordedFirst],
             Self::ForgetRoleChangeLimit => &[Check::RoleChanges],
             Self::DiscardWithoutHandOver
             | Self::AckBeforeReplicated
@@ -108,6 +112,7 @@ impl Mutation {
             Self::KeepVips => "released virtual IPs stay",
             Self::AlwaysDiscard => "unit a gives up diverged data at every reconnection",
             Self::ForgetRoleChangeLimit => "max-role-changes is not heeded",
+            Self::SkipDrain => "mail services stop in a switch without waiting for records of deliveries",
             Self::ResyncBackwards => "resynchronisation runs the wrong way",
         }
     }

@@ -51,6 +51,8 @@ pub struct Outcome {
     pub lost: u32,
     /// Delivered again while the copies were apart: what both had queued when they parted.
     pub split_duplicated: u32,
+    /// Delivered again since the unit that had delivered ended, or was given up, before it could record that.
+    pub in_flight_duplicated: u32,
     /// Delivered again.
     pub duplicated: u32,
     /// Time of the world from the start of the scenario.
@@ -121,6 +123,7 @@ impl Simulator {
             acknowledged: world.mail.acked_count,
             lost: world.mail.lost(),
             duplicated: world.mail.duplicated,
+            in_flight_duplicated: world.mail.in_flight_duplicated,
             split_duplicated: world.mail.split_duplicated,
             simulated: micros(world.now - player.zero),
             sealed: world.sessions.sealed,

@@ -53,6 +53,8 @@ const STEPS: [&str; 12] = [
     "outdate",
     "pass-mail",
 ];
+/// A switch takes about so long until the volumes are demoted, ms.
+const SWITCH_MS: u64 = 1000;
 const WHOLE_WITHIN: Duration = Duration::from_secs(600);
 
 /// The scenario of a seed.
@@ -74,6 +76,7 @@ pub fn scenario(seed: u64) -> Scenario {
         at += pause(&mut rng);
         push(&mut scenario, Some(at), What::Act(action(&mut rng)));
     }
+    disturb_switches(&mut scenario, seed);
     at += pause(&mut rng);
     push(&mut scenario, Some(at), What::Act(Action::Repair));
     let is_set = |name: &str, value: &str| settings.iter().any(|(a, b)| *a == name && *b == value);
@@ -93,6 +96,30 @@ pub fn scenario(seed: u64) -> Scenario {
     }
     push(&mut scenario, None, What::Expect(Expectation::Ledger(0, 0)));
     scenario
+}
+
+/// Cuts a cable while many a switch is under way, which faults at random times seldom meet: deliveries are let end, records wait.
+fn disturb_switches(scenario: &mut Scenario, seed: u64) {
+    let mut rng = Rng::new(seed.rotate_left(29));
+    let mut index = 0;
+    while let Some(step) = scenario.steps.get(index) {
+        let (at, next) =
+            (step.at.unwrap_or_default(), scenario.steps.get(index + 1).and_then(|next| next.at));
+        let switches = matches!(&step.what, What::Act(Action::Cli(_, commands)) if commands.iter().any(|command| command.ends_with("failover")))
+            || matches!(step.what, What::Act(Action::Reboot(_)));
+        index += 1;
+        if !switches || !rng.percent(40) {
+            continue;
+        }
+        let port = if rng.percent(75) { 3 } else { 4 };
+        let cut = at + Duration::from_millis(rng.below(SWITCH_MS));
+        let what = What::Act(Action::LinkCut(rng.index(2), port));
+        let at = Some(next.map_or(cut, |next| cut.min(next)));
+        scenario.steps.insert(index, Step { line: 0, text: what.to_string(), at, what });
+        index += 1;
+    }
+    let first = scenario.settings.len() + 2;
+    scenario.steps.iter_mut().enumerate().for_each(|(index, step)| step.line = first + index);
 }
 
 /// Adds a line; its text is what it prints as.

@@ -3,12 +3,15 @@
 use crate::judge::Check;
 use crate::mutation::Mutation;
 use crate::unit::Doing;
-use crate::world::{SECOND, World};
+use crate::world::{MS, SECOND, World};
 use twinpost_ha::{Fault, FenceAnswer, Step};
 use twinpost_types::*;
 
 /// Messages that a hand-over passes in one go.
 const PASSED_AT_ONCE: u32 = 40;
+/// Deliveries and their records have this long to end before an orderly stop; tried again in parts of it.
+const DRAIN_LIMIT: u64 = 4 * SECOND;
+const DRAIN_LOOK: u64 = 50 * MS;
 /// What a step on a disk that hangs takes until the executor gives up.
 const STEP_LIMIT: u64 = 30 * SECOND;
 
@@ -19,6 +22,7 @@ pub(crate) fn named(name: &str) -> Option<Step> {
         "promote" => Step::Promote,
         "mount" => Step::Mount,
         "start-mail" => Step::StartMail,
+        "drain-mail" => Step::DrainMail,
         "claim-vips" => Step::ClaimVips,
         "stop-mail" => Step::StopMail,
         "unmount" => Step::Unmount,
@@ -40,6 +44,7 @@ impl World {
         }
         if let Some(place) = self.units[i].fails.iter().position(|fail| *fail == step) {
             self.units[i].fails.remove(place);
+            self.units[i].draining &= step != Step::DrainMail;
             return Some(Err(Fault::Failed));
         }
         if let Some(fault) = self.units[i].local_fault(step) {
@@ -59,6 +64,7 @@ impl World {
                 None
             }
             Step::PassMail => Some(self.pass_mail(i)),
+            Step::DrainMail => self.drain_mail(i, doing),
             Step::Initialise => Some(self.initialise()),
             Step::Connect(_) | Step::ConnectDiscarding(_) | Step::Fence => {
                 self.set_up_replication(i, step);
@@ -83,10 +89,14 @@ impl World {
             Step::StartMail => {
                 unit.mail = true;
                 unit.mail_gone = None;
+                unit.draining = false;
+                unit.unrecorded.clear();
             }
             Step::StopMail => {
                 unit.mail = false;
                 unit.mail_gone = None;
+                let killed = unit.agents_end();
+                unit.unrecorded.extend(killed);
             }
             Step::ClaimVips => unit.vips = true,
             Step::ReleaseVips => unit.vips &= mutation == Some(Mutation::KeepVips),
@@ -168,6 +178,24 @@ impl World {
         if left == 0 { Ok(()) } else { Err(Fault::Unfinished) }
     }
 
+    /// No new deliveries; those under way end, and what was written is flushed.
+    fn drain_mail(&mut self, i: usize, doing: Doing) -> Option<Result<(), Fault>> {
+        if self.is(Mutation::SkipDrain) {
+            return Some(Ok(()));
+        }
+        let reached = self.connected_on.is_none_or(|link| self.carries(link));
+        let unit = &mut self.units[i];
+        if !unit.mounted || (unit.recording.is_empty() && unit.flushes() && reached) {
+            return Some(Ok(()));
+        }
+        if self.now >= doing.began + DRAIN_LIMIT {
+            unit.draining = false;
+            return Some(Err(Fault::Unfinished));
+        }
+        unit.doing = Some(Doing { ends: self.now + DRAIN_LOOK, ..doing });
+        None
+    }
+
     fn initialise(&mut self) -> Result<(), Fault> {
         if self.connected_on.is_none() || self.units.iter().any(|unit| !unit.disk.fresh) {
             return Err(Fault::Refused);
@@ -226,6 +254,7 @@ impl World {
     }
 }
 
+/// A drain looks at the disk, and gives up before the executor does.
 fn touches_disk(step: Step) -> bool {
-    !matches!(step, Step::ClaimVips | Step::ReleaseVips)
+    !matches!(step, Step::ClaimVips | Step::ReleaseVips | Step::DrainMail)
 }

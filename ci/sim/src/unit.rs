@@ -10,6 +10,8 @@ use twinpost_types::*;
 pub struct Doing {
     /// Which.
     pub step: Step,
+    /// It began at this time.
+    pub began: u64,
     /// It ends at this time.
     pub ends: u64,
     /// Waits for the answer to a fence question instead of for the time.
@@ -63,6 +65,12 @@ pub struct Unit {
     pub mail: bool,
     /// Mail services were stopped behind the supervisor's back; they come back at this time, or never.
     pub mail_gone: Option<u64>,
+    /// The queue manager is held back: no new deliveries.
+    pub draining: bool,
+    /// Deliveries that the next hop has answered, whose record is written at this time or waits.
+    pub recording: Vec<(u64, u32)>,
+    /// Such deliveries that ended with mail services in an orderly stop, without their record.
+    pub unrecorded: Vec<u32>,
     /// The virtual IPs are on the service port.
     pub vips: bool,
     /// The service port has carrier.
@@ -128,6 +136,9 @@ impl Unit {
             mounted: false,
             mail: false,
             mail_gone: None,
+            draining: false,
+            recording: Vec::new(),
+            unrecorded: Vec::new(),
             vips: false,
             service_up: true,
             service_mute: false,
@@ -239,9 +250,17 @@ impl Unit {
         self.discards = false;
         (self.mounted, self.mail, self.vips, self.mail_gone) = (false, false, false, None);
         (self.asking, self.stopped_since) = (false, None);
+        self.agents_end();
+        self.unrecorded.clear();
         (self.frozen_until, self.hung_until) = (0, 0);
         self.heard_at = [None; LINKS];
         self.stop_steps();
+    }
+
+    /// Mail services end, and deliveries under way with them. Gives those without a record.
+    pub fn agents_end(&mut self) -> Vec<u32> {
+        self.draining = false;
+        self.recording.drain(..).map(|(_, message)| message).collect()
     }
 
     /// The executor forgets what it was asked for.
@@ -259,9 +278,15 @@ impl Unit {
     /// What its programs write gets to its disk or to its peer's.
     #[must_use]
     pub fn writes(&self) -> bool {
+        self.mail && self.flushes()
+    }
+
+    /// What was written to the mounted volume gets there.
+    #[must_use]
+    pub fn flushes(&self) -> bool {
         let has_disk = self.live.local != DiskState::Diskless || self.live.replication.is_connected();
         let waits = self.live.suspended || self.disk_hangs || !has_disk;
-        self.live.promoted && self.mounted && self.mail && !waits
+        self.live.promoted && self.mounted && !waits
     }
 
     /// Serves mail that is acknowledged.
@@ -278,6 +303,7 @@ impl Unit {
             Step::Promote | Step::PromoteForced => 90,
             Step::Mount => 60,
             Step::StartMail => 400,
+            Step::DrainMail => 250,
             Step::StopMail => 250,
             Step::Unmount => 80,
             Step::Initialise => 150,

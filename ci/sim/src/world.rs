@@ -149,6 +149,7 @@ impl World {
                 take(since + WATCHDOG);
             });
             unit.mail_gone.into_iter().for_each(&mut take);
+            unit.recording.iter().for_each(|(at, _)| take((*at).max(unit.frozen_until)));
             let Some(ha) = &unit.ha else { continue };
             take(unit.next_beat.max(held));
             if let Some(at) = ha.next_deadline() {
@@ -342,8 +343,9 @@ impl World {
             && let Some(step) = self.units[i].steps.pop_front()
         {
             let slow = if self.units[i].stressed_until > self.now { 4 } else { 1 };
-            let ends = self.now + Unit::duration(step) * slow;
-            self.units[i].doing = Some(Doing { step, ends, fence: None });
+            let (began, ends) = (self.now, self.now + Unit::duration(step) * slow);
+            self.units[i].doing = Some(Doing { step, began, ends, fence: None });
+            self.units[i].draining |= step == Step::DrainMail && !self.is(Mutation::SkipDrain);
             if self.is(Mutation::ClaimBeforePromotion) && step == Step::Promote {
                 self.units[i].vips = true;
             }

@@ -139,6 +139,9 @@ impl Ha {
 
     /// Why a PRIMARY is not well.
     pub(crate) fn primary_stay(&self) -> Option<Stay> {
+        if self.postponed.is_some() {
+            return Some(Stay::SwitchWaits);
+        }
         self.failures.kept.map(|_| if self.latch.is_latched() { Stay::Latched } else { Stay::CheckFails })
     }
 

@@ -2,7 +2,7 @@
 //! and 7). It does not decide when the role is given up; `plan` carries the steps out.
 
 use crate::plan::{Plan, Purpose, RETRY, RETRY_DOUBLINGS, Then};
-use crate::{Action, Ha, Note, Reason, Stay, Step};
+use crate::{Action, Fault, Ha, Note, Reason, Stay, Step};
 use core::time::Duration;
 use twinpost_types::EffectiveMode;
 
@@ -28,6 +28,10 @@ impl Ha {
         // Another one has the addresses already: they go first.
         if matches!(then, Then::Follow(Reason::GaveWay) | Then::Yield) {
             steps.swap(0, 1);
+        }
+        // What is handed over must know every delivery that was made: a record that waits would be lost with mail services.
+        if matches!(then, Then::HandOver(_) | Then::StepDown) && held.mail {
+            plan = plan.then(Step::DrainMail);
         }
         for (step, needed) in steps {
             if needed {
@@ -88,6 +92,21 @@ impl Ha {
         }
     }
 
+    /// What was delivered cannot be recorded for the other unit now. Nothing was stopped: an orderly switch waits; a failure does so once.
+    pub(crate) fn undrained(&mut self, then: Then, fault: Fault) {
+        match then {
+            Then::HandOver(after) => {
+                self.plan = None;
+                self.postpone(after);
+            }
+            Then::StepDown if fault != Fault::Failed && !self.roles.undrained => {
+                self.roles.undrained = true;
+                self.plan = None;
+            }
+            _ => {}
+        }
+    }
+
     pub(crate) fn undo_failed(&mut self, step: Step, then: Then) {
         match then {
             Then::HandOver(_) => {
@@ -125,6 +144,7 @@ impl Ha {
         self.leaving = Some(step);
         self.handing = None;
         self.requesting = None;
+        self.postponed = None;
         self.push(Action::HeartbeatNow);
         self.run(step, false);
     }

@@ -37,11 +37,11 @@ impl Ha {
         } else if self.is_due(asking.until) {
             self.holding = None;
             let may_switch = self.may_switch().is_ok();
-            self.give_up(if may_switch {
-                Then::HandOver(Some(asking.step))
+            if may_switch {
+                self.begin_switch(Some(asking.step));
             } else {
-                Then::Leave(asking.step)
-            });
+                self.give_up(Then::Leave(asking.step));
+            }
         }
     }
 

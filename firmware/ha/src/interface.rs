@@ -241,6 +241,9 @@ pub enum Step {
     StartMail,
     /// Claim all virtual IPs with a lease and announce them; repeat announcements until released.
     ClaimVips,
+    /// Before an orderly switch: begin no new deliveries, and wait until what next hops answered is recorded where the other unit will read it.
+    /// `Unfinished` = writes wait; deliveries go on as before.
+    DrainMail,
     /// Stop mail services.
     StopMail,
     /// Release all virtual IPs.

@@ -42,7 +42,7 @@ use heapless::Deque;
 use latch::Latch;
 use plan::{Held, Plan, Running};
 use replication::Link;
-use switch::{Handing, Requesting};
+use switch::{Handing, Postponed, Requesting};
 use twinpost_types::{
     ConfiguredMode, DiskState, EffectiveMode, Epoch, Health, Instant, Intent, LinkId, Report, UnitId,
     VOLUMES, VolumeReport,
@@ -112,6 +112,7 @@ pub struct Ha {
     fence: Fence,
     handing: Option<Handing>,
     requesting: Option<Requesting>,
+    postponed: Option<Postponed>,
     failures: Failures,
     /// This unit is about to reboot and waits for its peer's consent.
     holding: Option<hold::Asking>,
@@ -156,6 +157,7 @@ impl Ha {
             fence: Fence::default(),
             handing: None,
             requesting: None,
+            postponed: None,
             failures: Failures::default(),
             holding: None,
             hold_until: now,

@@ -131,6 +131,8 @@ pub enum Stay {
     HoldOff,
     /// Passes its mail on before its copy is overwritten.
     HandingOver,
+    /// A switch waits until replication is whole again, so that what was delivered can be recorded for the other unit.
+    SwitchWaits,
 }
 
 /// Why the effective mode changed.

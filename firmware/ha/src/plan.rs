@@ -367,6 +367,8 @@ impl Ha {
                 }
                 self.give_up(Then::Failed);
             }
+            (Purpose::GiveUp { then }, Err(fault)) if step == Step::DrainMail => self.undrained(then, fault),
+            (Purpose::GiveUp { then }, Ok(())) if step == Step::DrainMail => self.drained(then),
             // A step into the role that was still running when it was given up: its undoing follows.
             (Purpose::GiveUp { .. }, _) if !is_undoing(step) => {}
             (Purpose::GiveUp { .. }, Ok(())) => self.held.set(step, false),

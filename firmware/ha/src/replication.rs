@@ -18,6 +18,9 @@ const RETRY_SLOW: Duration = Duration::from_secs(60);
 /// Two units that try over the same link meet within this time, or one of them is asked again.
 const LOST: Duration = Duration::from_secs(15);
 
+/// The volumes' states may be told a little after a connection was asked for.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// What is known of the replication link.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Link {
@@ -32,6 +35,8 @@ pub(crate) struct Link {
     retry_at: Instant,
     retry_slow_at: Instant,
     lost_at: Instant,
+    /// What the volumes said before this time may be older than the last Connect.
+    settled_at: Instant,
     outdate: bool,
     chore_at: Instant,
     epoch_at: Instant,
@@ -50,6 +55,11 @@ impl Link {
     /// This supervisor has seen the copies as one.
     pub(crate) fn was_connected(&self) -> bool {
         self.was_connected
+    }
+
+    /// From this time on the volumes' states are those after the last Connect.
+    pub(crate) fn settled_at(&self) -> Instant {
+        self.settled_at
     }
 
     pub(crate) fn wanted(&self) -> Option<LinkId> {
@@ -321,6 +331,7 @@ impl Ha {
         match step {
             Step::Connect(_) => {
                 self.link.failed = result.is_err();
+                self.link.settled_at = self.now() + SETTLED;
                 // Until the volumes' states are told, nothing is known to be wrong.
                 self.link.retry_at = self.link.retry_at.max(self.now() + RETRY);
             }

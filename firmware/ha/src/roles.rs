@@ -36,6 +36,8 @@ pub(crate) struct Memory {
     pub(crate) offered: Epoch,
     /// An epoch that is stored in order to be offered.
     pub(crate) durable_offer: Epoch,
+    /// A unit that fails could not record what it had delivered, and waited once.
+    pub(crate) undrained: bool,
     /// The peer asked for a switch, and was answered.
     pub(crate) peer_requests: bool,
     retry_at: Instant,

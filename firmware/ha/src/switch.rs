@@ -10,6 +10,8 @@ use twinpost_types::{ConfiguredMode, EffectiveMode, Epoch, Instant, Intent, Rebo
 const HAND_OVER_LIMIT: Duration = Duration::from_secs(10);
 /// The primary must hand over this long after it was asked.
 const REQUEST_LIMIT: Duration = Duration::from_secs(15);
+/// A switch that waits for replication is given up after this time: as long as the other unit waits for it.
+const POSTPONED_MAX: Duration = REQUEST_LIMIT;
 
 /// This unit has handed over and waits for the other to be PRIMARY.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +19,14 @@ pub(crate) struct Handing {
     pub(crate) epoch: Epoch,
     until: Instant,
     /// Then this unit leaves.
+    after: Option<Step>,
+}
+
+/// The role is handed over as soon as replication is whole again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Postponed {
+    until: Instant,
+    /// Then this unit leaves; also when the time is over.
     after: Option<Step>,
 }
 
@@ -34,7 +44,8 @@ impl Ha {
     }
 
     fn obey(&mut self, command: Command) -> Result<(), Stay> {
-        let busy = self.plan.is_some() || self.handing.is_some() || self.holding.is_some();
+        let switching = self.handing.is_some() || self.postponed.is_some();
+        let busy = self.plan.is_some() || switching || self.holding.is_some();
         if !self.started || self.leaving.is_some() || busy {
             return Err(Stay::Busy);
         }
@@ -67,7 +78,7 @@ impl Ha {
         match self.effective {
             EffectiveMode::Primary => {
                 self.may_switch()?;
-                self.give_up(Then::HandOver(None));
+                self.begin_switch(None);
                 Ok(())
             }
             EffectiveMode::Secondary => self.ask_for_role(),
@@ -85,6 +96,56 @@ impl Ha {
             return Err(Stay::PeerNotCurrent);
         }
         Ok(())
+    }
+
+    /// Hands over, at once or when the link that replication runs over is another one: without its cable it is lost already, although nobody
+    /// has noticed.
+    pub(crate) fn begin_switch(&mut self, after: Option<Step>) {
+        if self.has_replication_cable() {
+            self.give_up(Then::HandOver(after));
+        } else {
+            self.postpone(after);
+        }
+    }
+
+    fn has_replication_cable(&self) -> bool {
+        self.link.wanted().is_none_or(|link| self.watch.has_carrier_on(link))
+    }
+
+    /// Mail goes on meanwhile. The time counts from the first postponement.
+    pub(crate) fn postpone(&mut self, after: Option<Step>) {
+        let until = self.now() + POSTPONED_MAX;
+        self.postponed.get_or_insert(Postponed { until, after });
+        self.changed = true;
+    }
+
+    /// Everything that was delivered is recorded: the switch goes on.
+    pub(crate) fn drained(&mut self, then: Then) {
+        self.roles.undrained = false;
+        if matches!(then, Then::HandOver(_)) {
+            self.postponed = None;
+        }
+    }
+
+    fn settle_postponed(&mut self) {
+        let Some(Postponed { until, after }) = self.postponed else { return };
+        if self.plan.is_some() || self.handing.is_some() || self.running.is_some() {
+            return;
+        }
+        let primary = self.effective == EffectiveMode::Primary;
+        if primary && !self.is_due(until) {
+            let settled = self.is_due(self.link.settled_at());
+            if settled && self.has_replication_cable() && self.may_switch().is_ok() {
+                self.give_up(Then::HandOver(after));
+            }
+            return;
+        }
+        self.postponed = None;
+        self.changed = true;
+        self.note(Note::SwitchEnded { done: false });
+        if let Some(step) = after {
+            self.give_up(Then::Leave(step));
+        }
     }
 
     fn ask_for_role(&mut self) -> Result<(), Stay> {
@@ -150,7 +211,7 @@ impl Ha {
         let may_switch = self.effective == EffectiveMode::Primary && self.may_switch().is_ok();
         match self.settings.reboot_action {
             RebootAction::HoldOff if may_switch && step == Step::Reboot => self.ask_to_hold(step),
-            _ if may_switch => self.give_up(Then::HandOver(Some(step))),
+            _ if may_switch => self.begin_switch(Some(step)),
             _ => self.give_up(Then::Leave(step)),
         }
         Ok(())
@@ -199,6 +260,7 @@ impl Ha {
             return;
         }
         self.settle_handing();
+        self.settle_postponed();
         self.settle_requesting();
         let asks = self.living_peer().is_some_and(|peer| peer.intent == Intent::RequestSwitch);
         let begins = asks && !self.roles.peer_requests && self.effective == EffectiveMode::Primary;

@@ -367,6 +367,11 @@ impl Watch {
         self.threshold
     }
 
+    /// The cable of this link is plugged and its other end has power.
+    pub(crate) fn has_carrier_on(&self, link: LinkId) -> bool {
+        self.links[link.index()].carrier
+    }
+
     /// When the peer was last heard on any link.
     pub(crate) fn heard(&self) -> Option<Instant> {
         self.heard

@@ -13,7 +13,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use twinpost_ha::{Fault, Step};
-use twinpost_mail::{Mail, init_client};
+use twinpost_mail::{DrainError, Mail, init_client};
 use twinpost_storage::CommandError;
 use twinpost_storage::drbd::{Drbd, Endpoint};
 use twinpost_storage::durable::Store;
@@ -100,20 +100,8 @@ impl Executor {
             Step::ConnectDiscarding(link) => self.connect_discarding(link).await,
             Step::Mount => self.mount().await,
             Step::Unmount => self.unmount().await,
-            Step::StartMail => {
-                let _alone = self.mail_steps.lock().await;
-                self.before_mail().await?;
-                let settled = self.mail.start().await.map_err(failed)?;
-                if settled.marked > 0 {
-                    let words = format!(
-                        "{} of {} deliveries into mailboxes that were not recorded had been made: marked as done",
-                        settled.marked, settled.open
-                    );
-                    self.shared.event("mailbox-deliveries", &words);
-                    self.handover.recognised(settled.marked).await;
-                }
-                Ok(())
-            }
+            Step::StartMail => self.start_mail().await,
+            Step::DrainMail => self.drain_mail().await,
             Step::StopMail => {
                 let _alone = self.mail_steps.lock().await;
                 self.mail.stop().await.map_err(failed)
@@ -145,6 +133,32 @@ impl Executor {
                 rustix::system::reboot(rustix::system::RebootCommand::Restart).map_err(failed)
             }
         }
+    }
+
+    async fn start_mail(&self) -> Result<(), Failure> {
+        let _alone = self.mail_steps.lock().await;
+        self.before_mail().await?;
+        let settled = self.mail.start().await.map_err(failed)?;
+        if settled.marked > 0 {
+            let words = format!(
+                "{} of {} deliveries into mailboxes that were not recorded had been made: marked as done",
+                settled.marked, settled.open
+            );
+            self.shared.event("mailbox-deliveries", &words);
+            self.handover.recognised(settled.marked).await;
+        }
+        Ok(())
+    }
+
+    async fn drain_mail(&self) -> Result<(), Failure> {
+        let _alone = self.mail_steps.lock().await;
+        self.mail.drain().await.map_err(|error| Failure {
+            fault: match error {
+                DrainError::WritesWait => Fault::Unfinished,
+                DrainError::Flush(_) => Fault::Failed,
+            },
+            words: chain(&error),
+        })
     }
 
     /// Takes leave of the peer's replication, so that its writes do not wait for a connection that nobody answers any more.
@@ -252,7 +266,7 @@ fn limit(step: Step) -> Duration {
     Duration::from_secs(match step {
         Step::StoreEpoch(_) | Step::ClaimVips | Step::ReleaseVips => 5,
         Step::Fence | Step::Demote | Step::Connect(_) | Step::Outdate | Step::Reset => 10,
-        Step::ConnectDiscarding(_) => 10,
+        Step::ConnectDiscarding(_) | Step::DrainMail => 10,
         Step::StopMail | Step::Unmount | Step::Initialise | Step::Reboot | Step::PowerOff => 20,
         // A fence question may be open that waits for the threshold.
         Step::Promote | Step::PromoteForced => 40,

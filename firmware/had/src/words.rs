@@ -146,6 +146,9 @@ pub fn stay(why: Stay) -> &'static str {
         Stay::Diverged => {
             "both units hold mail that the other one lacks; nothing is discarded, the other one passes its mail on first"
         }
+        Stay::SwitchWaits => {
+            "the switch waits until replication is whole again, so that the other unit knows what was delivered; it is given up after 15 s"
+        }
         Stay::HandingOver => "passing the mail that only this unit holds to the PRIMARY",
         Stay::CheckFails => {
             "a check of this unit fails, or failed less than 30 s ago, here or seen from the peer; see the checks and alarms in get system ha status"
@@ -191,6 +194,7 @@ pub fn step_words(step: Step) -> String {
         Step::Mount => "mounting the mail volumes".to_string(),
         Step::StartMail => "starting mail services".to_string(),
         Step::ClaimVips => "claiming the virtual IPs".to_string(),
+        Step::DrainMail => "letting deliveries end and be recorded".to_string(),
         Step::StopMail => "stopping mail services".to_string(),
         Step::ReleaseVips => "releasing the virtual IPs".to_string(),
         Step::Unmount => "unmounting the mail volumes".to_string(),

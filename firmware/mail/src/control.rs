@@ -1,7 +1,7 @@
 //! Starts, stops and checks the mail servers. Start is on the way of every takeover, so everything that can be done before
 //! is done in [`Mail::prepare`] and [`Mail::warm`].
 
-use crate::drain;
+use crate::drain::{self, DrainError};
 use crate::handover::settle::{Deliveries, Marked};
 use crate::handover::wake;
 use crate::init_client::{self, InitError};
@@ -13,6 +13,7 @@ use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use thiserror::Error;
@@ -114,13 +115,20 @@ pub struct Mail {
     next_hop_ports: Mutex<Vec<u16>>,
     /// Domains whose mail is stored here, in lower case.
     local_domains: Mutex<BTreeSet<String>>,
+    /// Deliveries were ended by [`Mail::drain`]; none has begun since.
+    drained: AtomicBool,
 }
 
 impl Mail {
     /// Steers the servers whose settings are in `paths`.
     #[must_use]
     pub fn new(paths: MailPaths) -> Self {
-        Self { paths, next_hop_ports: Mutex::default(), local_domains: Mutex::default() }
+        Self {
+            paths,
+            next_hop_ports: Mutex::default(),
+            local_domains: Mutex::default(),
+            drained: AtomicBool::new(false),
+        }
     }
 
     /// Writes all settings. At boot, never at a takeover.
@@ -166,6 +174,9 @@ impl Mail {
         init_client::start("postfix")
             .await
             .map_err(|source| StartError::Init { service: "postfix", source })?;
+        // One that still runs may have been held back for a stop that did not come.
+        self.drained.store(false, Ordering::Relaxed);
+        drain::go_on();
         let greets = async {
             while !greets(SMTP, "220").await {
                 tokio::time::sleep(LOOK_EVERY).await;
@@ -197,14 +208,29 @@ impl Mail {
         Ok(())
     }
 
-    /// Lets deliveries under way end, within a limit, then stops both. Also tries the second when the first fails.
+    /// Before an orderly stop: begins no new deliveries, lets those under way end, within a limit, and waits until their records are
+    /// durable. [`Mail::stop`] follows; if it does not, [`Mail::start`] lets deliveries go on.
+    ///
+    /// # Errors
+    /// What was delivered cannot be recorded now. Deliveries go on as before; try again when writes go on.
+    pub async fn drain(&self) -> Result<(), DrainError> {
+        let ports = self.next_hop_ports.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        drain::recorded(&ports, Path::new(SPOOL)).await?;
+        self.drained.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Lets deliveries under way end, within a limit and unless [`Mail::drain`] did, then stops both. Also tries the second when the first
+    /// fails.
     ///
     /// # Errors
     /// A server that still runs.
     pub async fn stop(&self) -> Result<(), StopError> {
         let ports = self.next_hop_ports.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // What has not ended by then is delivered twice at worst, which SMTP allows; the switch does not wait for it.
-        let _ = drain::deliveries_end(&ports).await;
+        if !self.drained.swap(false, Ordering::Relaxed) {
+            // What has not ended by then is delivered twice at worst, which SMTP allows; the stop does not wait for it.
+            let _ = drain::deliveries_end(&ports).await;
+        }
         let (postfix, dovecot) = tokio::join!(init_client::stop("postfix"), init_client::stop("dovecot"));
         postfix.map_err(|source| StopError { service: "postfix", source })?;
         dovecot.map(drop).map_err(|source| StopError { service: "dovecot", source })
@@ -215,6 +241,7 @@ impl Mail {
     /// # Errors
     /// See [`StartError`].
     pub async fn restart(&self) -> Result<(), StartError> {
+        self.drained.store(false, Ordering::Relaxed);
         let init = |source| StartError::Init { service: "postfix", source };
         init_client::stop("postfix").await.map_err(init)?;
         init_client::start("postfix").await.map(drop).map_err(init)

@@ -6,6 +6,7 @@
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use thiserror::Error;
 
 /// Longest wait. A next hop that answers at all answers within it; one that does not is not worth a longer switch.
 const LIMIT: Duration = Duration::from_millis(2000);
@@ -16,8 +17,71 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 const QUIET_LOOKS: u32 = 25;
 /// Processes of the service, as init groups them.
 const PROCESSES: &str = "/sys/fs/cgroup/postfix/cgroup.procs";
-/// `ESTABLISHED`, `SYN_SENT`, in /proc/net/tcp (`include/net/tcp_states.h`).
-const OPEN_STATES: [&str; 2] = ["01", "02"];
+/// `ESTABLISHED`, `SYN_SENT`, `CLOSE_WAIT`, in /proc/net/tcp (`include/net/tcp_states.h`). The last: the next hop has answered and hung up, the
+/// agent still writes down what it answered.
+const OPEN_STATES: [&str; 3] = ["01", "02", "08"];
+/// A flush of the queue volume that takes longer waits for a lost replication or for a drive; measured are milliseconds.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
+/// Why deliveries could not be ended in order. They go on as before.
+#[derive(Debug, Error)]
+pub enum DrainError {
+    /// Replication is lost and nobody has decided yet, or the drive hangs.
+    #[error(
+        "writes to the mail queue wait, so what next hops answer cannot be recorded: deliveries go on, nothing was stopped"
+    )]
+    WritesWait,
+    /// The medium is broken.
+    #[error("the mail queue cannot be flushed, check the drive: deliveries go on, nothing was stopped")]
+    Flush(#[source] std::io::Error),
+}
+
+/// Deliveries held back in order to stop. Dropped before that, they go on.
+struct Stopping {
+    keep: bool,
+}
+
+impl Drop for Stopping {
+    fn drop(&mut self) {
+        if !self.keep {
+            go_on();
+        }
+    }
+}
+
+/// Begins no new deliveries, lets those under way end, and waits until their records are durable, on both units while both are in
+/// sync. An agent whose record waits for a frozen volume would be killed with it by an orderly stop, and the other unit would deliver again.
+pub async fn recorded(ports: &[u16], spool: &Path) -> Result<(), DrainError> {
+    let mut stopping = Stopping { keep: false };
+    // A next hop that is too slow is not waited for, but records are.
+    let _ = deliveries_end(ports).await;
+    let spool = spool.to_path_buf();
+    // A flush that hangs keeps its thread until the volume goes on; the switch is tried again a few times at most.
+    let flush = tokio::task::spawn_blocking(move || flush(&spool));
+    match tokio::time::timeout(FLUSH_LIMIT, flush).await {
+        Err(_) => return Err(DrainError::WritesWait),
+        Ok(Err(ended)) => return Err(DrainError::Flush(std::io::Error::other(ended))),
+        Ok(Ok(flushed)) => flushed.map_err(DrainError::Flush)?,
+    }
+    stopping.keep = true;
+    Ok(())
+}
+
+/// Lets a queue manager that was held back go on.
+pub fn go_on() {
+    signal_queue_manager(Signal::CONT);
+}
+
+/// A volume that is not mounted has nothing to record.
+fn flush(spool: &Path) -> std::io::Result<()> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match rustix::fs::open(spool, flags, Mode::empty()) {
+        Ok(folder) => Ok(rustix::fs::syncfs(folder)?),
+        Err(rustix::io::Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
 
 /// Holds deliveries back until it is dropped; a new queue manager then reads the queue from its files.
 #[must_use]
@@ -99,9 +163,12 @@ mod tests {
     fn only_own_connections_to_a_next_hop_are_deliveries() {
         let out = "   0: 0B0200C0:9C40 190200C0:0019 01 00000000:00000000\n";
         let connecting = "   0: 0B0200C0:9C40 190200C0:0019 02 00000000:00000000\n";
+        let recording = "   0: 0B0200C0:9C40 190200C0:0019 08 00000000:00000000\n";
         let client = "   1: 0A0200C0:0019 010200C0:8123 01 00000000:00000000\n";
         let closing = "   2: 0B0200C0:9C41 190200C0:0019 06 00000000:00000000\n";
-        for (line, expected) in [(out, true), (connecting, true), (client, false), (closing, false)] {
+        for (line, expected) in
+            [(out, true), (connecting, true), (recording, true), (client, false), (closing, false)]
+        {
             assert_eq!(is_delivering(&format!("{HEAD}{line}"), "", &[25]), expected, "{line}");
         }
         assert!(!is_delivering("garbage", "more of it", &[25]));
@@ -113,5 +180,11 @@ mod tests {
         let connected = "0000000000000000: 00000003 00000000 00000000 0001 03 12346 /run/dovecot/lmtp\n";
         assert!(!is_delivering("", listening, &[]));
         assert!(is_delivering("", connected, &[]));
+    }
+
+    #[test]
+    fn a_volume_that_is_not_mounted_is_flushed_already() {
+        flush(Path::new("/nonexistent/spool")).unwrap();
+        assert!(flush(Path::new("/proc/version")).is_err());
     }
 }

@@ -23,6 +23,7 @@ mod spool;
 mod stored;
 
 pub use control::{Mail, MailHealth, MailPaths, PrepareError, StartError, StopError};
+pub use drain::DrainError;
 pub use look::QueueLook;
 pub use settings::{MailSettings, Mailbox, Relay};
 pub use stored::Settled;

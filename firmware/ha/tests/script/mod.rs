@@ -273,7 +273,7 @@ impl Script {
         let result = match place {
             Some(place) => {
                 self.fails.remove(place);
-                let unfinished = step == Step::PassMail;
+                let unfinished = matches!(step, Step::PassMail | Step::DrainMail);
                 Err(if unfinished { Fault::Unfinished } else { Fault::Failed })
             }
             None => Ok(()),
