@@ -7,7 +7,8 @@ use crate::{Action, FenceAnswer, Ha, Note, Reason, Verdict};
 use core::time::Duration;
 use twinpost_types::{DiskState, EffectiveMode, Instant, VOLUMES, VolumeId};
 
-/// A living peer whose replication stays away this long is asked to mark its data outdated.
+/// A living peer whose replication stays away this long is asked to mark its data outdated; at once while a plan runs, since replication
+/// moves to another link only between plans, and the step of this one may wait for the very writes that stall.
 const RECONNECT_MAX: Duration = Duration::from_secs(5);
 /// The volumes' states may be told a little after the question; only what is told later than this counts as connected again.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -139,7 +140,8 @@ impl Ha {
 
     /// Said even to a silent peer: it may hear this unit although this unit does not hear it.
     fn ask_to_outdate(&mut self, asked: Instant) {
-        let wanted = !self.is_connected() && self.is_due(asked + RECONNECT_MAX);
+        let patience = if self.plan.is_some() { Duration::ZERO } else { RECONNECT_MAX };
+        let wanted = !self.is_connected() && self.is_due(asked + patience);
         if self.fence.outdate != wanted {
             self.fence.outdate = wanted;
             self.changed = true;
