@@ -44,6 +44,9 @@ pub struct HandOverArgs {
     /// Where both copies lie; a temporary folder otherwise
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
+    /// Read the loser's copy from the drive, as after a boot: the kernel drops what it holds in memory (root)
+    #[arg(long)]
+    cold: bool,
     /// Exit code 3 when the goal is missed
     #[arg(long)]
     strict: bool,
@@ -63,6 +66,10 @@ pub fn hand_over(args: &HandOverArgs) -> anyhow::Result<ExitCode> {
         make(copy, unit, epoch)?;
     }
     let queued = fill(&loser, args)?;
+    if args.cold {
+        rustix::fs::sync();
+        fs::write("/proc/sys/vm/drop_caches", "3").context("cannot drop what the kernel holds in memory")?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let seconds = runtime.block_on(measure(&loser, &primary, args.messages))?;
     let arrived = read(&primary)?;

@@ -17,7 +17,7 @@ use local::Local;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -282,6 +282,7 @@ impl HandOver {
             let layout = Layout::at(&copies.root(VolumeId::Queue), &copies.root(VolumeId::Data));
             Ok(runtime.block_on(pass::pass(&layout, source, &Wire(control), &shared))?)
         };
+        let began = Instant::now();
         let mut pass = tokio::task::spawn_blocking(work);
         let ended = tokio::select! {
             ended = &mut pass => ended,
@@ -291,8 +292,12 @@ impl HandOver {
             }
         };
         let counts = ended.map_err(HandOverError::Thread)??;
-        self.shared
-            .event("handover-done", &format!("passed to the PRIMARY and confirmed there: {}", words(counts)));
+        let text = format!(
+            "passed to the PRIMARY and confirmed there in {:.1} s: {}",
+            began.elapsed().as_secs_f64(),
+            words(counts)
+        );
+        self.shared.event("handover-done", &text);
         Ok(())
     }
 

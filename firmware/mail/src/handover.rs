@@ -21,6 +21,7 @@ mod place;
 pub mod queue_file;
 pub mod report;
 pub mod scan;
+mod sender;
 pub mod server;
 pub mod settle;
 mod twin;

@@ -55,8 +55,19 @@ pub fn settle(spool: &Path, mailboxes: &Path, domains: &BTreeSet<String>) -> io:
 
 /// As [`settle`], for one file that was handed over and is not in the queue yet: its path and queue id.
 pub(crate) fn settle_handed_over(files: &[(PathBuf, String)], mailboxes: &Path, domains: &BTreeSet<String>) {
+    if domains.is_empty() {
+        return;
+    }
     let mut stored = Stored::new(mailboxes, domains, NEWEST_LATER);
     files.iter().for_each(|(path, id)| stored.settle(path, id));
+}
+
+/// Whether a queue file is still to be delivered to one of these domains.
+pub(crate) fn concerns(file: &[u8], domains: &BTreeSet<String>) -> bool {
+    let is_local = |one: Recipient| {
+        one.address.rsplit_once('@').is_some_and(|(_, domain)| domains.contains(&domain.to_lowercase()))
+    };
+    !domains.is_empty() && recipients(file).into_iter().any(is_local)
 }
 
 /// What mailboxes hold, read once each.

@@ -154,6 +154,14 @@ impl Item {
     }
 }
 
+/// Digits of a key or digest, in lower case.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |value: u8| char::from(DIGITS[usize::from(value & 15)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+}
+
 /// One component of a path that is neither special nor too long.
 fn is_component(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len())

@@ -2,7 +2,7 @@
 //! prevents a second delivery: a message that is in here is never taken again, whatever became of it since.
 
 use super::FOLDER;
-use super::item::{Item, Key};
+use super::item::{Item, Key, hex};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs::File;
@@ -100,8 +100,7 @@ impl Ledger {
         }
         let mut text = Vec::new();
         for (item, digest) in items {
-            let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-            serde_json::to_writer(&mut text, &Entry { item: item.clone(), sha256 })?;
+            serde_json::to_writer(&mut text, &Entry { item: item.clone(), sha256: hex(digest) })?;
             text.push(b'\n');
         }
         self.write(&text)?;

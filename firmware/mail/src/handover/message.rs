@@ -75,7 +75,36 @@ pub struct Piece {
     /// Length of the whole file, bytes.
     pub length: u64,
     /// The content.
+    #[serde(with = "run")]
     pub bytes: Vec<u8>,
+}
+
+/// Content as one run of bytes: the same on the wire as a list of them, without a step for each.
+mod run {
+    use serde::de::{Deserializer, Error, Visitor};
+    use serde::ser::Serializer;
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        from.deserialize_bytes(Run)
+    }
+
+    struct Run;
+
+    impl Visitor<'_> for Run {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, out: &mut core::fmt::Formatter) -> core::fmt::Result {
+            out.write_str("bytes")
+        }
+
+        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+            Ok(bytes.to_vec())
+        }
+    }
 }
 
 /// The primary answers.

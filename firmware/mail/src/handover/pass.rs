@@ -4,32 +4,17 @@
 
 use super::item::Item;
 use super::manifest::{self, Manifest, ManifestError, Volume};
-use super::message::{
-    Counts, MESSAGE_BYTES_MAX, MessageError, OFFER_MAX, PIECES_MAX, Piece, Request, Response,
-    UNCONFIRMED_MAX, VERSION,
-};
+use super::message::{Counts, MessageError, OFFER_MAX, Request, Response, VERSION};
 use super::queue_file::{self, Envelope};
-use super::scan::{self, Found};
+use super::scan::{self, Found, Logs};
+use super::sender::{BATCH_BYTES, Sender};
 use super::server;
 use super::settle::{self, Copy};
 use super::{Channel, ChannelError, Layout};
-use sha2::{Digest as _, Sha256};
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-
-/// Content in one request: what the limit leaves after the longest names of all its pieces would not fit, so small files are
-/// counted with [`PIECE_OVERHEAD_BYTES`] each.
-const BATCH_BYTES: usize = MESSAGE_BYTES_MAX - 64 * 1024;
-/// Name, offset and length of a piece at their longest.
-const PIECE_OVERHEAD_BYTES: usize = 1200;
-/// Bytes between two confirmations: several requests share one pass over the primary's volume.
-const UNCONFIRMED_BYTES: u64 = 8 << 20;
-/// Items between two confirmations, with room for the logs of the last one.
-const UNCONFIRMED_ITEMS: usize = UNCONFIRMED_MAX - 8;
 
 /// Longest queue file whose envelope is shown.
 const ENVELOPE_FILE_BYTES: u64 = 1 << 20;
@@ -82,7 +67,11 @@ impl Progress {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    fn update(&self, change: impl FnOnce(&mut Counts)) {
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn update(&self, change: impl FnOnce(&mut Counts)) {
         change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
@@ -112,8 +101,7 @@ pub async fn pass<C: Channel>(
 ) -> Result<Counts, PassError> {
     progress.update(|counts| *counts = Counts::default());
     let empties = source == Source::Local;
-    let mut sender =
-        Sender { channel, progress, empties, batch: Batch::default(), unconfirmed: HashMap::new(), bytes: 0 };
+    let mut sender = Sender::new(channel, progress, empties);
     let Response::Ready { unit, .. } = sender.call(&Request::Begin { version: VERSION }).await? else {
         return Err(PassError::Answer("no readiness"));
     };
@@ -124,21 +112,22 @@ pub async fn pass<C: Channel>(
     let Some(own) = own else { return Ok(Counts::default()) };
     let tells = source == (Source::Replica { whole: true });
     if tells {
-        sender.settle(copy, &own, false).await?;
+        settle(&mut sender, progress, copy, &own, false).await?;
     }
+    let logs = Logs::of(copy)?;
     let queue = scan::queue(copy)?.into_iter();
     let queue: Vec<Found> = queue.filter(|found| !own.common(Volume::Queue, &found.item)).collect();
     progress.update(|counts| counts.queue_found += number(queue.len()));
-    sender.offer(copy, &queue).await?;
+    sender.offer(&logs, &queue).await?;
     for folder in scan::mail_folders(copy)? {
         let mail = scan::mail(&folder)?.0.into_iter();
         let mail: Vec<Found> = mail.filter(|found| !own.common(Volume::Data, &found.item)).collect();
         progress.update(|counts| counts.mail_found += number(mail.len()));
-        sender.offer(copy, &mail).await?;
+        sender.offer(&logs, &mail).await?;
     }
-    sender.confirm().await?;
+    sender.confirm_all().await?;
     if tells {
-        sender.settle(copy, &own, true).await?;
+        settle(&mut sender, progress, copy, &own, true).await?;
     }
     if empties {
         // What came back after a power failure would be offered again, and refused by the primary's ledger only while it has it.
@@ -150,6 +139,39 @@ pub async fn pass<C: Channel>(
     match sender.call(&Request::Finish(counts)).await? {
         Response::Finished => Ok(counts),
         _ => Err(PassError::Answer("no end")),
+    }
+}
+
+/// Tells what this copy finished of the messages that both have.
+async fn settle<C: Channel>(
+    sender: &mut Sender<'_, C>,
+    progress: &Progress,
+    copy: &Layout,
+    own: &Own,
+    mailboxes: bool,
+) -> Result<(), PassError> {
+    let Some(manifest) = &own.queue else { return Ok(()) };
+    let Some(copy) = Copy::read(copy, manifest)? else { return Ok(()) };
+    let mut after = None;
+    loop {
+        let Response::Common { keys, parted } = sender.call(&Request::Common { after }).await? else {
+            return Err(PassError::Answer("no list of what both have"));
+        };
+        let Some((last, _)) = keys.last().copied() else { return Ok(()) };
+        if after.is_some_and(|after| last <= after) {
+            return Err(PassError::Answer("a list that does not go on"));
+        }
+        after = Some(last);
+        for finished in settle::batches(copy.finished(&keys, parted)?, OFFER_MAX, BATCH_BYTES) {
+            let told = Request::Settle { finished, mailboxes };
+            let Response::Settled { messages, recipients } = sender.call(&told).await? else {
+                return Err(PassError::Answer("no word of what was settled"));
+            };
+            progress.update(|counts| {
+                counts.settled_messages += messages;
+                counts.settled_recipients += recipients;
+            });
+        }
     }
 }
 
@@ -228,176 +250,6 @@ impl Own {
             Volume::Data => &self.data,
         };
         manifest.as_ref().is_some_and(|manifest| manifest.is_common(&item.key()))
-    }
-}
-
-/// Pieces of the next request.
-#[derive(Default)]
-struct Batch {
-    pieces: Vec<Piece>,
-    bytes: usize,
-}
-
-struct Sender<'a, C> {
-    channel: &'a C,
-    progress: &'a Progress,
-    /// Files are removed once the primary has them.
-    empties: bool,
-    batch: Batch,
-    /// Sent and not confirmed: key, digest, whether it is a message and of which kind, length.
-    unconfirmed: HashMap<super::item::Key, Sent>,
-    bytes: u64,
-}
-
-struct Sent {
-    digest: [u8; 32],
-    item: Item,
-    path: PathBuf,
-    length: u64,
-}
-
-impl<C: Channel> Sender<'_, C> {
-    /// Tells what this copy finished of the messages that both have.
-    async fn settle(&mut self, copy: &Layout, own: &Own, mailboxes: bool) -> Result<(), PassError> {
-        let Some(manifest) = &own.queue else { return Ok(()) };
-        let Some(copy) = Copy::read(copy, manifest)? else { return Ok(()) };
-        let mut after = None;
-        loop {
-            let Response::Common { keys, parted } = self.call(&Request::Common { after }).await? else {
-                return Err(PassError::Answer("no list of what both have"));
-            };
-            let Some((last, _)) = keys.last().copied() else { return Ok(()) };
-            if after.is_some_and(|after| last <= after) {
-                return Err(PassError::Answer("a list that does not go on"));
-            }
-            after = Some(last);
-            for finished in settle::batches(copy.finished(&keys, parted)?, OFFER_MAX, BATCH_BYTES) {
-                let told = Request::Settle { finished, mailboxes };
-                let Response::Settled { messages, recipients } = self.call(&told).await? else {
-                    return Err(PassError::Answer("no word of what was settled"));
-                };
-                self.progress.update(|counts| {
-                    counts.settled_messages += messages;
-                    counts.settled_recipients += recipients;
-                });
-            }
-        }
-    }
-
-    async fn offer(&mut self, copy: &Layout, all: &[Found]) -> Result<(), PassError> {
-        for chunk in all.chunks(OFFER_MAX) {
-            let keys = chunk.iter().map(|found| found.item.key()).collect();
-            let Response::Wanted(wanted) = self.call(&Request::Offer(keys)).await? else {
-                return Err(PassError::Answer("no choice"));
-            };
-            if wanted.len() != chunk.len() {
-                return Err(PassError::Answer("a choice of another length"));
-            }
-            for (found, wanted) in chunk.iter().zip(wanted) {
-                if !wanted {
-                    self.remove(&found.path)?;
-                    continue;
-                }
-                for log in scan::logs(copy, &found.item) {
-                    self.send(log).await?;
-                }
-                self.send(found.clone()).await?;
-                // Between messages only, so that a log and its message are confirmed together.
-                if self.bytes >= UNCONFIRMED_BYTES || self.unconfirmed.len() >= UNCONFIRMED_ITEMS {
-                    self.confirm().await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn send(&mut self, found: Found) -> Result<(), PassError> {
-        let mut file = File::open(&found.path)?;
-        let length = file.metadata()?.len();
-        let mut hash = Sha256::new();
-        let mut offset = 0;
-        loop {
-            let room = BATCH_BYTES.saturating_sub(self.batch.bytes + PIECE_OVERHEAD_BYTES);
-            if self.batch.pieces.len() == PIECES_MAX || (room == 0 && !self.batch.pieces.is_empty()) {
-                self.flush().await?;
-                continue;
-            }
-            let left = usize::try_from(length - offset).unwrap_or(usize::MAX);
-            let mut bytes = vec![0; left.min(room)];
-            file.read_exact(&mut bytes)?;
-            hash.update(&bytes);
-            self.batch.bytes += bytes.len() + PIECE_OVERHEAD_BYTES;
-            let next = offset + number(bytes.len());
-            self.batch.pieces.push(Piece { item: found.item.clone(), offset, length, bytes });
-            offset = next;
-            if offset == length {
-                break;
-            }
-        }
-        self.bytes += length;
-        let sent = Sent { digest: hash.finalize().into(), item: found.item, path: found.path, length };
-        self.unconfirmed.insert(sent.item.key(), sent);
-        Ok(())
-    }
-
-    async fn flush(&mut self) -> Result<(), PassError> {
-        let Batch { pieces, .. } = std::mem::take(&mut self.batch);
-        if pieces.is_empty() {
-            return Ok(());
-        }
-        match self.call(&Request::Store(pieces)).await? {
-            Response::Stored => Ok(()),
-            _ => Err(PassError::Answer("no receipt")),
-        }
-    }
-
-    async fn confirm(&mut self) -> Result<(), PassError> {
-        self.flush().await?;
-        if self.unconfirmed.is_empty() {
-            return Ok(());
-        }
-        let Response::Confirmed(confirmed) = self.call(&Request::Confirm).await? else {
-            return Err(PassError::Answer("no confirmation"));
-        };
-        for (key, digest) in confirmed {
-            let Some(sent) = self.unconfirmed.remove(&key).filter(|sent| sent.digest == digest) else {
-                return Err(PassError::Answer("a digest of something else"));
-            };
-            self.remove(&sent.path)?;
-            self.progress.update(|counts| {
-                counts.bytes += sent.length;
-                match &sent.item {
-                    Item::Mail { .. } => counts.mail_passed += 1,
-                    Item::Queue { folder, .. } if folder.is_log() => {}
-                    Item::Queue { .. } => counts.queue_passed += 1,
-                }
-            });
-        }
-        self.bytes = 0;
-        if self.unconfirmed.is_empty() { Ok(()) } else { Err(PassError::Answer("not all was confirmed")) }
-    }
-
-    /// The primary has it, or had it.
-    fn remove(&self, path: &Path) -> Result<(), PassError> {
-        if !self.empties {
-            return Ok(());
-        }
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
-            _ => Ok(()),
-        }
-    }
-
-    async fn call(&self, request: &Request) -> Result<Response, PassError> {
-        if self.progress.stop.load(Ordering::Relaxed) {
-            return Err(PassError::Stopped);
-        }
-        let bytes = self.channel.call(request.encode()?).await?;
-        match Response::decode(&bytes)? {
-            Response::NotNow(why) => Err(PassError::NotNow(why)),
-            Response::Refused(why) => Err(PassError::Refused(why)),
-            response => Ok(response),
-        }
     }
 }
 

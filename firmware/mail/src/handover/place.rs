@@ -1,7 +1,7 @@
 //! Puts received files where they belong: parts are written in the hand-over folder of the volume they go to, and renamed
 //! into the queue or the mailbox once the ledger has them. Knows no messages and no protocol.
 
-use super::item::{Item, Key};
+use super::item::{Item, Key, hex};
 use super::{FOLDER, Layout};
 use rustix::fs::{Gid, Mode, Uid, chmod, chown};
 use std::fs::File;
@@ -25,8 +25,7 @@ pub fn make_folders(layout: &Layout) -> io::Result<()> {
 /// Where the part of an item is written.
 pub fn part(layout: &Layout, item: &Item) -> PathBuf {
     let root = if item.is_mail() { &layout.data } else { &layout.queue };
-    let name: String = item.key().iter().map(|byte| format!("{byte:02x}")).collect();
-    root.join(FOLDER).join(PARTS).join(name)
+    root.join(FOLDER).join(PARTS).join(hex(&item.key()))
 }
 
 /// Parts that are there, with the key that their name tells; `None` for a file that is no part.
@@ -57,12 +56,19 @@ pub fn finish_part(layout: &Layout, item: &Item, file: &File) -> io::Result<()> 
 pub fn place(layout: &Layout, item: &Item) -> io::Result<()> {
     let (folder, name) = item.place();
     let root = if item.is_mail() { layout.mailboxes() } else { layout.spool() };
-    if item.is_mail() {
-        make_maildir(layout, &root, &folder)?;
-    }
-    match std::fs::rename(part(layout, item), root.join(folder).join(name)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    let (part, place) = (part(layout, item), root.join(&folder).join(name));
+    match std::fs::rename(&part, &place) {
+        // The folder is not there, or the part: then it was placed before.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if !part.exists() {
+                return Ok(());
+            }
+            if item.is_mail() {
+                make_maildir(layout, &root, &folder)?;
+            }
+            std::fs::rename(&part, &place)
+        }
+        other => other,
     }
 }
 

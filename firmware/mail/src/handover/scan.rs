@@ -4,7 +4,7 @@ use super::item::{Item, Key, QueueFolder};
 use super::{Layout, manifest};
 use std::collections::HashMap;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirEntryExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -33,6 +33,8 @@ pub struct Found {
     pub item: Item,
     /// Where it is.
     pub path: PathBuf,
+    /// Its inode: files that are read in this order are read along the drive.
+    pub inode: u64,
 }
 
 /// One Maildir folder.
@@ -51,13 +53,14 @@ pub struct MailFolder {
 pub fn queue(layout: &Layout) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
     for (name, folder) in QUEUES {
-        files_below(&layout.spool().join(name), QUEUE_DEPTH, &mut |path, name| {
+        files_below(&layout.spool().join(name), QUEUE_DEPTH, &mut |File { path, name, inode }| {
             let item = Item::Queue { folder, id: name };
             if item.is_valid() && found.len() < manifest::KEYS_MAX {
-                found.push(Found { item, path });
+                found.push(Found { item, path, inode });
             }
         })?;
     }
+    found.sort_unstable_by_key(|one| one.inode);
     found.retain(|one| {
         // One that vanished or cannot be looked at is offered: reading it tells.
         one.path.metadata().map_or(true, |data| data.permissions().mode() & 0o100 != 0)
@@ -65,19 +68,36 @@ pub fn queue(layout: &Layout) -> io::Result<Vec<Found>> {
     Ok(found)
 }
 
-/// The logs of a message, if it has any.
-#[must_use]
-pub fn logs(layout: &Layout, item: &Item) -> Vec<Found> {
-    let Item::Queue { id, folder: QueueFolder::Incoming | QueueFolder::Hold } = item else {
-        return Vec::new();
-    };
-    LOGS.into_iter()
-        .map(|folder| Found {
-            item: Item::Queue { folder, id: id.clone() },
-            path: layout.spool().join(folder.name()).join(id),
-        })
-        .filter(|log| log.path.is_file())
-        .collect()
+/// The logs of a copy that does not change, by queue id, listed once: few messages have any.
+#[derive(Clone, Debug, Default)]
+pub struct Logs(HashMap<String, Vec<Found>>);
+
+impl Logs {
+    /// Lists them.
+    ///
+    /// # Errors
+    /// A folder that cannot be read; one that does not exist is empty.
+    pub fn of(layout: &Layout) -> io::Result<Self> {
+        let mut all = Self::default();
+        for folder in LOGS {
+            files_below(&layout.spool().join(folder.name()), 0, &mut |File { path, name, inode }| {
+                let item = Item::Queue { folder, id: name.clone() };
+                all.0.entry(name).or_default().push(Found { item, path, inode });
+            })?;
+        }
+        Ok(all)
+    }
+
+    /// Those of a message.
+    #[must_use]
+    pub fn with(&self, item: &Item) -> Vec<Found> {
+        match item {
+            Item::Queue { id, folder: QueueFolder::Incoming | QueueFolder::Hold } => {
+                self.0.get(id).cloned().unwrap_or_default()
+            }
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// Keys of all files of the queue, also of those that are not acknowledged yet.
@@ -87,8 +107,8 @@ pub fn logs(layout: &Layout, item: &Item) -> Vec<Found> {
 pub fn queue_keys(layout: &Layout) -> io::Result<Vec<Key>> {
     let mut keys = Vec::new();
     for (name, folder) in QUEUES {
-        files_below(&layout.spool().join(name), QUEUE_DEPTH, &mut |_, id| {
-            keys.push(Item::Queue { folder, id }.key());
+        files_below(&layout.spool().join(name), QUEUE_DEPTH, &mut |file| {
+            keys.push(Item::Queue { folder, id: file.name }.key());
         })?;
     }
     Ok(keys)
@@ -101,8 +121,8 @@ pub fn queue_keys(layout: &Layout) -> io::Result<Vec<Key>> {
 pub fn places(layout: &Layout, queues: &[&str]) -> io::Result<HashMap<Key, PathBuf>> {
     let mut places = HashMap::new();
     for name in queues {
-        files_below(&layout.spool().join(name), QUEUE_DEPTH, &mut |path, id| {
-            places.insert(queue_key(&id), path);
+        files_below(&layout.spool().join(name), QUEUE_DEPTH, &mut |file| {
+            places.insert(queue_key(&file.name), file.path);
         })?;
     }
     Ok(places)
@@ -151,17 +171,18 @@ fn folders_of(maildir: &Path, domain: &str, user: &str) -> io::Result<Vec<MailFo
 pub fn mail(folder: &MailFolder) -> io::Result<(Vec<Found>, u64)> {
     let (mut found, mut strange) = (Vec::new(), 0);
     for (name, seen) in [("new", false), ("cur", true)] {
-        files_below(&folder.path.join(name), 0, &mut |path, file| match Item::of_mail(
+        files_below(&folder.path.join(name), 0, &mut |File { path, name, inode }| match Item::of_mail(
             &folder.domain,
             &folder.user,
             &folder.folder,
             seen,
-            &file,
+            &name,
         ) {
-            Some(item) => found.push(Found { item, path }),
+            Some(item) => found.push(Found { item, path, inode }),
             None => strange += 1,
         })?;
     }
+    found.sort_unstable_by_key(|one| one.inode);
     Ok((found, strange))
 }
 
@@ -191,8 +212,15 @@ pub fn stored_s(item: &Item) -> Option<u64> {
     unique.split('.').next()?.parse().ok()
 }
 
+/// A regular file.
+struct File {
+    path: PathBuf,
+    name: String,
+    inode: u64,
+}
+
 /// Regular files, folders `depth` levels down included. A folder that does not exist is empty.
-fn files_below(folder: &Path, depth: u8, each: &mut dyn FnMut(PathBuf, String)) -> io::Result<()> {
+fn files_below(folder: &Path, depth: u8, each: &mut dyn FnMut(File)) -> io::Result<()> {
     for entry in entries(folder)? {
         let entry = entry?;
         let kind = match entry.file_type() {
@@ -205,7 +233,8 @@ fn files_below(folder: &Path, depth: u8, each: &mut dyn FnMut(PathBuf, String)) 
             files_below(&entry.path(), depth - 1, each)?;
         } else if kind.is_file() {
             // A name that is no text is no message of ours; its replacement marks make it invalid further on.
-            each(entry.path(), entry.file_name().to_string_lossy().into_owned());
+            let name = entry.file_name().to_string_lossy().into_owned();
+            each(File { path: entry.path(), name, inode: entry.ino() });
         }
     }
     Ok(())

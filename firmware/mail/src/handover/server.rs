@@ -10,12 +10,13 @@ use super::manifest::{self, Manifest, Volume};
 use super::message::{Counts, Finished, OFFER_MAX, Piece, Request, Response, UNCONFIRMED_MAX, VERSION};
 use super::settle::{self, Deliveries};
 use super::{Layout, place, report, scan, twin};
-use crate::stored::settle_handed_over;
+use crate::stored::{concerns, settle_handed_over};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::ops::Bound;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Takes hand-overs for as long as this unit is primary.
@@ -48,6 +49,8 @@ struct Pass {
     ledger: Ledger,
     partial: Option<Partial>,
     whole: Vec<(Item, [u8; 32])>,
+    /// Those of them, path and queue id, that may go to a mailbox here.
+    local: Vec<(PathBuf, String)>,
 }
 
 #[derive(Debug)]
@@ -197,7 +200,8 @@ impl Server {
             Request::Common { after } => Ok(pass.common(after)),
             Request::Settle { finished, mailboxes } => self.settle(pass, &finished, mailboxes),
             Request::Store(pieces) => {
-                pieces.into_iter().try_for_each(|piece| pass.store(&self.layout, piece))?;
+                let domains = self.deliveries.local_domains();
+                pieces.into_iter().try_for_each(|piece| pass.store(&self.layout, piece, &domains))?;
                 Ok(Response::Stored)
             }
             Request::Confirm => {
@@ -256,6 +260,7 @@ impl Pass {
             ledger: Ledger::open(&layout.queue)?,
             partial: None,
             whole: Vec::new(),
+            local: Vec::new(),
         })
     }
 
@@ -270,7 +275,7 @@ impl Pass {
         !known && !self.live.contains(key) && !self.ledger.has(key)
     }
 
-    fn store(&mut self, layout: &Layout, piece: Piece) -> Result<(), TakeError> {
+    fn store(&mut self, layout: &Layout, piece: Piece, domains: &BTreeSet<String>) -> Result<(), TakeError> {
         if piece.offset == 0 {
             let message = !matches!(&piece.item, Item::Queue { folder, .. } if folder.is_log());
             if message && !self.wants(&piece.item.key()) {
@@ -292,6 +297,11 @@ impl Pass {
         partial.hash.update(&piece.bytes);
         partial.next += u64::try_from(piece.bytes.len()).unwrap_or(0);
         if piece.is_last() {
+            if let Item::Queue { folder: QueueFolder::Incoming | QueueFolder::Hold, id } = &partial.item
+                && (piece.offset > 0 || concerns(&piece.bytes, domains))
+            {
+                self.local.push((place::part(layout, &partial.item), id.clone()));
+            }
             place::finish_part(layout, &partial.item, &partial.file)?;
             self.whole.push((partial.item, partial.hash.finalize().into()));
         } else {
@@ -310,14 +320,11 @@ impl Pass {
             return Ok(Vec::new());
         }
         // Their unit may have died between a delivery into a mailbox that is here as well and its mark.
-        let messages = whole.iter().filter_map(|(item, _)| match item {
-            Item::Queue { folder: QueueFolder::Incoming | QueueFolder::Hold, id } => {
-                Some((place::part(layout, item), id.clone()))
-            }
-            _ => None,
-        });
-        let messages: Vec<_> = messages.collect();
-        settle_handed_over(&messages, &layout.mailboxes(), &deliveries.local_domains());
+        settle_handed_over(
+            &std::mem::take(&mut self.local),
+            &layout.mailboxes(),
+            &deliveries.local_domains(),
+        );
         // One pass over the volume instead of one sync a file: contents and folder entries together.
         if whole.iter().any(|(item, _)| item.is_mail()) {
             rustix::fs::syncfs(File::open(&layout.data)?).map_err(io::Error::from)?;
