@@ -33,7 +33,7 @@ const UNCONFIRMED_ITEMS: usize = UNCONFIRMED_MAX - 8;
 /// the drive, and one after the other would wait for each.
 const AHEAD: usize = 32;
 /// Of each no more than this, bytes: what is read on is fetched by the kernel anyhow.
-const AHEAD_BYTES: NonZeroU64 = NonZeroU64::new(64 * 1024).expect("not 0");
+const AHEAD_BYTES: NonZeroU64 = NonZeroU64::new(64 * 1024).expect("a product of numbers above 0 is above 0");
 
 /// Offers files and sends those that are wanted.
 pub struct Sender<'a, C> {
