@@ -8,6 +8,9 @@ use twinpost_types::*;
 
 /// After a partition or a stall ended, two owners have this long to find out who stays.
 const GRACE: u64 = 12 * SECOND;
+/// Two owners of an address that hear each other's announcements have this long, also while no heartbeat gets through: a contest is decided after
+/// 12 s, and a unit that cannot give way is reset after 8 s more.
+const CONTESTED_MAX: u64 = 25 * SECOND;
 /// A supervisor that stopped leaves no address behind after this time.
 const LEASE_MAX: u64 = 2 * SECOND;
 /// A pair that could have a PRIMARY has one this long after the last disturbance, the threshold not counted: a boot, a resynchronisation, the
@@ -34,7 +37,7 @@ pub enum Check {
     NewEpoch,
     /// Who promotes because the peer is dead has cut replication before.
     FencedFirst,
-    /// At most one unit answers for a virtual IP, except inside a recorded partition.
+    /// At most one unit answers for a virtual IP, except inside a recorded partition; there too two that hear each other's announcements do not go on.
     OneAddress,
     /// Virtual IPs are only where the volumes are promoted and mail listens.
     ClaimLast,
@@ -86,6 +89,8 @@ pub(crate) struct Memory {
     /// All heartbeat links failed while no unit had the role, and they still fail. One waits ten seconds for the other, but a plan that failed
     /// is tried again just then (seed 2088889): both look for the addresses before either has claimed them, and only a link could tell them.
     parted_without_primary: bool,
+    /// Both answer for a virtual IP and hear each other's announcements since then.
+    contested_since: Option<u64>,
     fence_asked: [bool; 2],
     /// The other unit's epoch when this one asked for its promotion.
     used: [Epoch; 2],
@@ -255,11 +260,19 @@ impl World {
             unit.vips && unit.kernel_runs(now) && unit.service_up && !unit.service_mute
         };
         let two = answers(0) && answers(1);
+        let contested = two && a.runs(now) && b.runs(now);
+        let since = contested.then(|| self.judge.contested_since.unwrap_or(now));
         if both && (same || !apart) {
             self.violate(Check::OneWriter, || "both units write".into());
         }
         if two && !apart {
             self.violate(Check::OneAddress, || "both units answer for the virtual IP".into());
+        }
+        self.judge.contested_since = since;
+        if since.is_some_and(|since| now > since + CONTESTED_MAX) {
+            self.violate(Check::OneAddress, || {
+                "both units answer for the virtual IP and know of each other".into()
+            });
         }
         for i in 0..2 {
             self.check_unit(i);

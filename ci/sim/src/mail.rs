@@ -239,6 +239,9 @@ impl World {
         let both = self.units.iter().all(|unit| unit.vips) && self.reaches(0);
         if both && self.mail.contest_at <= self.now {
             self.mail.contest_at = self.now + CONTEST;
+            if self.is(Mutation::DeafToContest) {
+                return;
+            }
             for i in 0..2 {
                 self.send(i, MS, Event::VipContested { by_peer: true });
             }

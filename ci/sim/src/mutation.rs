@@ -42,11 +42,13 @@ pub enum Mutation {
     ResyncBackwards,
     /// `DrainMail` says that it is done and waits for nothing.
     SkipDrain,
+    /// Nobody is told that another host claims a virtual IP.
+    DeafToContest,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 18] = [
+    pub const ALL: [Mutation; 19] = [
         Self::SkipEpochWrite,
         Self::SkipFence,
         Self::IgnoreLink2,
@@ -65,6 +67,7 @@ impl Mutation {
         Self::ForgetRoleChangeLimit,
         Self::ResyncBackwards,
         Self::SkipDrain,
+        Self::DeafToContest,
     ];
 
     /// The checks that catch it.
@@ -82,6 +85,7 @@ impl Mutation {
             Self::ForgetLease => &[Check::Lease],
             Self::ForgetWatchdog => &[Check::Watchdog],
             Self::FenceAlwaysPeerDown => &[Check::NothingLost, Check::OneWriter, Check::WholeAgain],
+            Self::DeafToContest => &[Check::OneAddress],
             Self::BlindVipProbe => &[Check::OneAddress, Check::OneWriter],
             Self::SkipDrain => &[Check::RecordedFirst],
             Self::ForgetRoleChangeLimit => &[Check::RoleChanges],
@@ -113,6 +117,7 @@ impl Mutation {
             Self::AlwaysDiscard => "unit a gives up diverged data at every reconnection",
             Self::ForgetRoleChangeLimit => "max-role-changes is not heeded",
             Self::SkipDrain => "mail services stop in a switch without waiting for records of deliveries",
+            Self::DeafToContest => "nobody is told that another host claims a virtual IP",
             Self::ResyncBackwards => "resynchronisation runs the wrong way",
         }
     }

@@ -7,10 +7,12 @@ use twinpost_sim::{Mutation, Simulator, random_scenario};
 /// Seeds tried for each bug.
 const SEEDS: u64 = 3000;
 /// Stories that lead to a bug that random ones seldom meet.
-const DIRECTED: [&str; 1] = [
+const DIRECTED: [&str; 2] = [
     "set max-role-changes 2\nat 1s cli a \"diagnose system ha failover\"\nexpect b PRIMARY within 20s\nexpect whole within 60s\n\
      at 10s cli b \"diagnose system ha failover\"\nexpect a PRIMARY within 20s\nexpect whole within 60s\nat 20s power cut a\n\
      expect event b verdict within 20s\nhold b SECONDARY for 5s",
+    "set hb-lost-threshold 10\nset local-service HD 2 2\nat 1s link cut b.port3\nat 6s disk fail a.system\nat 10800ms link cut a.port4\nat 24s freeze b 2s\n\
+     at 60s repair\nexpect whole within 600s",
 ];
 const BEGIN: &str = "<!-- mutations: begin -->\n";
 const END: &str = "<!-- mutations: end -->\n";

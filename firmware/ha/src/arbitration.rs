@@ -3,7 +3,12 @@
 
 use crate::plan::{Purpose, Then};
 use crate::{Action, FenceAnswer, Ha, Note, Reason};
+use core::time::Duration;
 use twinpost_types::{ConfiguredMode, DiskState, EffectiveMode, Report, VOLUMES, VolumeReport};
+
+/// A contest about the addresses that goes on for so long is not ended by the other one, which would have given way within eight seconds, if it
+/// knew that it has to.
+const CONTEST_MAX: Duration = Duration::from_secs(12);
 
 impl Ha {
     pub(crate) fn settle_arbitration(&mut self) {
@@ -62,6 +67,19 @@ impl Ha {
             core::cmp::Reverse(self.settings.unit),
         );
         own > (peer.epoch, peer.configured == ConfiguredMode::Primary, core::cmp::Reverse(from))
+    }
+
+    /// Two owners of the addresses that cannot hear each other: this one gives way when it cannot write, else by an order that knows no
+    /// epochs, on which both agree.
+    pub(crate) fn loses_contest(&self, lasted: Duration) -> bool {
+        if is_frozen(&self.volumes) {
+            return lasted >= CONTEST_MAX / 2;
+        }
+        let own = (self.settings.mode == ConfiguredMode::Primary, core::cmp::Reverse(self.settings.unit));
+        lasted >= CONTEST_MAX
+            && self.peer.is_some_and(|(from, peer)| {
+                (peer.configured == ConfiguredMode::Primary, core::cmp::Reverse(from)) > own
+            })
     }
 }
 

@@ -18,6 +18,9 @@ const GRACE: Duration = Duration::from_secs(10);
 /// At most one announcement a second when somebody contests an address.
 const ANNOUNCE_PAUSE: Duration = Duration::from_secs(1);
 
+/// Contests further apart are two; each owner announces its addresses every second while it sees the other.
+const CONTEST_PAUSE: Duration = Duration::from_secs(5);
+
 /// Open questions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fence {
@@ -25,6 +28,8 @@ pub(crate) struct Fence {
     told: Instant,
     outdate: bool,
     announced: Option<Instant>,
+    /// First and last time of a contest with the peer that goes on.
+    contest: Option<(Instant, Instant)>,
 }
 
 impl Fence {
@@ -34,6 +39,14 @@ impl Fence {
 
     pub(crate) fn volumes_told(&mut self, now: Instant) {
         self.told = now;
+    }
+
+    /// Another contest with the peer; how long it has gone on.
+    fn contested(&mut self, now: Instant) -> Duration {
+        let begun = self.contest.filter(|(_, last)| now.since(*last) < CONTEST_PAUSE).map(|(begun, _)| begun);
+        let begun = begun.unwrap_or(now);
+        self.contest = Some((begun, now));
+        now.since(begun)
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -167,6 +180,12 @@ impl Ha {
             return;
         }
         let now = self.now();
+        let lasted = if by_peer { self.fence.contested(now) } else { Duration::ZERO };
+        if !self.is_verdict(Verdict::Alive) && self.loses_contest(lasted) {
+            self.answer_fence(FenceAnswer::PeerPrimary);
+            self.yield_to_peer();
+            return;
+        }
         if self.fence.announced.is_none_or(|at| now.since(at) >= ANNOUNCE_PAUSE) {
             self.fence.announced = Some(now);
             self.push(Action::Announce);
