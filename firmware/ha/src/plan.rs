@@ -179,7 +179,7 @@ impl Ha {
         if ground == Ground::PeerDead && verdict == Verdict::Unresponsive && self.settings.remote_heartbeat {
             let _ = plan.tasks.push_back(Task::AskRemote);
         }
-        if fence && verdict != Verdict::Gone && self.settings.vips > 0 {
+        if fence && !self.watch.is_proven_just_now(self.now()) && self.settings.vips > 0 {
             let _ = plan.tasks.push_back(Task::ProbeVips);
         }
         plan = plan.then(Step::StoreEpoch(epoch));

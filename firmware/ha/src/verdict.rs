@@ -23,6 +23,8 @@ const CARRIER_SPACINGS: u32 = 2;
 const LAST_ANSWER: u32 = 4;
 /// Once decided or answered, the peer's kernel is looked at again this often: it may die later than its program.
 const PROBE_AGAIN: Duration = Duration::from_secs(1);
+/// Proof of death replaces a look for the virtual IPs for this long.
+const PROOF_FRESH: Duration = Duration::from_secs(1);
 /// A dying gasp needs this much silence after it when the volumes were still promoted: the beat that follows is missed.
 const GASP_INTERVALS: u32 = 2;
 
@@ -77,6 +79,7 @@ pub(crate) struct Watch {
     heard: Option<Instant>,
     verdict: Verdict,
     told: Verdict,
+    told_at: Instant,
     /// Its last heartbeat said Leaving; `Some(true)` when nothing was promoted there any more.
     left: Option<bool>,
     address_known: bool,
@@ -107,6 +110,7 @@ impl Watch {
             heard: None,
             verdict: Verdict::Unknown,
             told: Verdict::Unknown,
+            told_at: now,
             left: None,
             address_known: false,
             probing: None,
@@ -178,7 +182,7 @@ impl Watch {
         self.judge(now);
         seen.probe = self.probe_due(now);
         if self.told != self.verdict {
-            self.told = self.verdict;
+            (self.told, self.told_at) = (self.verdict, now);
             seen.verdict = Some(self.verdict);
         }
         seen.next = self.deadline(now);
@@ -361,6 +365,12 @@ impl Watch {
 
     pub(crate) fn verdict(&self) -> Verdict {
         self.verdict
+    }
+
+    /// Proof of death that was found just now. An older one may be the isolation of a unit that is back on the service network, where nobody
+    /// has looked since.
+    pub(crate) fn is_proven_just_now(&self, now: Instant) -> bool {
+        self.told == Verdict::Gone && now.since(self.told_at) < PROOF_FRESH
     }
 
     pub(crate) fn threshold(&self) -> Duration {
