@@ -316,7 +316,9 @@ impl Ha {
         let is_stopped =
             |volume: &VolumeReport| matches!(volume.replication, Replication::Down | Replication::StandAlone);
         let stopped = agreed && !self.is_connected() && self.volumes.iter().any(is_stopped);
-        let again = (stopped || self.link.failed) && self.is_due(retry_at);
+        // What failed, for want of the peer's keys for instance, is tried again for a peer that is there.
+        let failed = self.link.failed && self.living_peer().is_some();
+        let again = (stopped || failed) && self.is_due(retry_at);
         // Both try and never meet: one of them may try elsewhere. Asking once more costs nothing.
         let lost = agreed && !stopped && !self.is_connected() && self.is_due(self.link.lost_at);
         if !self.link.cut && !again && !lost {

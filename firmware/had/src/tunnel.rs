@@ -6,7 +6,7 @@
 //! raise     interface, private key (once a boot, kept by the kernel), address     at start, until it succeeds
 //! exchange  every 5 s and whenever the channel comes up: own keys ─▶ peer, its keys ◀─    either unit may ask
 //! admit     the peer's key changed: it rebooted. Both sides begin a handshake at once
-//! renew     heartbeats arrive on the link, but nothing through its tunnel: both sides begin anew, each by itself
+//! renew     heartbeats arrive on the link, but nothing through its tunnel to either side: both begin anew, each by itself
 //! ```
 
 use crate::control::{CallError, Control};
@@ -26,31 +26,36 @@ use twinpost_types::{LINKS, LinkId};
 const EVERY: Duration = Duration::from_secs(5);
 /// How long replication waits for the peer's key before it is refused: the steps behind it wait too. The decisions ask again.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Rounds without a byte through a tunnel whose link works, until it is begun anew. A living peer sends every second; a handshake that
-/// was lost is repeated by the kernel after 5 s.
+/// Rounds without a byte through a tunnel whose link works, until it is begun anew. One of two living peers sends every second: what
+/// arrives puts off the receiver's own keepalive, so the sender may hear nothing for long. A handshake that was lost is repeated by the
+/// kernel after 5 s.
 const SILENT_ROUNDS: u8 = 3;
 /// Of the message below.
 const VERSION: u8 = 1;
-/// Version, encryption on or off, a key for each link.
-const OFFER_BYTES: usize = 2 + 32 * LINKS;
+/// Version, encryption on or off, for each link a key and whether something comes through its tunnel.
+const OFFER_BYTES: usize = 2 + 33 * LINKS;
 
-/// What one unit tells the other: whether it encrypts, and its keys. All zero is no key.
+/// What one unit tells the other: whether it encrypts, its keys, and which tunnels bring it something. All zero is no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Offer {
     enabled: bool,
     keys: [PublicKey; LINKS],
+    hears: [bool; LINKS],
 }
 
 impl Offer {
     fn encode(&self) -> Vec<u8> {
-        [&[VERSION, u8::from(self.enabled)][..], self.keys.as_flattened()].concat()
+        let hears = self.hears.map(u8::from);
+        [&[VERSION, u8::from(self.enabled)][..], self.keys.as_flattened(), &hears].concat()
     }
 
     /// What a newer release appends is ignored.
     fn parse(bytes: &[u8]) -> Option<Self> {
         let (offer, _) = bytes.split_first_chunk::<OFFER_BYTES>()?;
-        let [VERSION, enabled @ (0 | 1), keys @ ..] = offer else { return None };
-        let mut offer = Self { enabled: *enabled == 1, keys: [[0; 32]; LINKS] };
+        let [VERSION, enabled @ (0 | 1), rest @ ..] = offer else { return None };
+        let (keys, hears) = rest.split_last_chunk::<LINKS>()?;
+        let mut offer =
+            Self { enabled: *enabled == 1, keys: [[0; 32]; LINKS], hears: hears.map(|one| one == 1) };
         offer.keys.as_flattened_mut().copy_from_slice(keys);
         Some(offer)
     }
@@ -64,20 +69,24 @@ pub struct Encryption {
     own: Mutex<[PublicKey; LINKS]>,
     /// The peer's key is in force on this link.
     admitted: watch::Sender<[bool; LINKS]>,
+    /// Something has come through the tunnel since the last look: to this unit, to the peer.
+    hears: Mutex<[[bool; LINKS]; 2]>,
     shared: Arc<Shared>,
 }
 
-/// Life of one tunnel: bytes received at the last look, and rounds since they grew.
+/// Life of one tunnel: bytes received at the last look, and rounds since they grew or the peer's did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Heard {
     received: u64,
+    hears: bool,
     silent: u8,
 }
 
 impl Heard {
     /// The next look; true when the tunnel is to be begun anew.
-    fn look(&mut self, received: u64, link_up: bool) -> bool {
-        let alive = received != self.received || !link_up;
+    fn look(&mut self, received: u64, link_up: bool, peer_hears: bool) -> bool {
+        self.hears = received != self.received;
+        let alive = self.hears || peer_hears || !link_up;
         self.received = received;
         self.silent = if alive { 0 } else { self.silent + 1 };
         let due = self.silent >= SILENT_ROUNDS;
@@ -105,6 +114,7 @@ impl Encryption {
             kernel,
             own: Mutex::default(),
             admitted: watch::Sender::new([false; LINKS]),
+            hears: Mutex::default(),
             shared: Arc::clone(shared),
         })
     }
@@ -162,8 +172,10 @@ impl Encryption {
                             self.shared.alarm("encryption", "the other unit's keys are of an unknown form")
                         }
                     },
-                    // The channel tells its own troubles.
-                    Err(CallError::Unreachable(_) | CallError::Broken(_) | CallError::TimedOut(_)) => {}
+                    // The channel tells its own troubles; what the peer said before may not hold any more.
+                    Err(CallError::Unreachable(_) | CallError::Broken(_) | CallError::TimedOut(_)) => {
+                        self.hears()[1] = Default::default();
+                    }
                     Err(error) => self.shared.alarm("encryption", &format!("no keys: {error}")),
                 }
             }
@@ -209,7 +221,10 @@ impl Encryption {
         for link in LinkId::ALL {
             let Some(tunnel) = &self.tunnels[link.index()] else { continue };
             let Ok(Some(peer)) = kernel.peer(tunnel).await else { continue };
-            let due = heard[link.index()].look(peer.received, up[link.index()]);
+            let place = link.index();
+            let peer_hears = self.hears()[1][place];
+            let due = heard[place].look(peer.received, up[place], peer_hears);
+            self.hears()[0][place] = heard[place].hears;
             if due {
                 self.shared.event("tunnel", &format!("{link}: nothing comes through, begun anew"));
                 if let Err(error) = kernel.begin(tunnel, peer.key).await {
@@ -234,6 +249,7 @@ impl Encryption {
             );
         }
         self.shared.clear("encryption");
+        self.hears()[1] = offer.hears;
         let Some(kernel) = &self.kernel else { return };
         for link in LinkId::ALL {
             let (Some(tunnel), key) = (&self.tunnels[link.index()], offer.keys[link.index()]) else {
@@ -256,7 +272,11 @@ impl Encryption {
     }
 
     fn offer(&self) -> Offer {
-        Offer { enabled: self.enabled, keys: *self.own() }
+        Offer { enabled: self.enabled, keys: *self.own(), hears: self.hears()[0] }
+    }
+
+    fn hears(&self) -> MutexGuard<'_, [[bool; LINKS]; 2]> {
+        self.hears.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn own(&self) -> MutexGuard<'_, [PublicKey; LINKS]> {
@@ -271,16 +291,18 @@ mod tests {
     #[test]
     fn a_tunnel_is_begun_anew_only_while_its_link_works() {
         let mut heard = Heard::default();
-        assert!(!heard.look(100, true) && !heard.look(100, true) && !heard.look(100, true));
-        assert!(heard.look(100, true), "silent for three rounds");
-        assert!(!heard.look(100, true), "once, then it has time");
-        assert!(!heard.look(100, false) && !heard.look(100, true) && !heard.look(100, true));
-        assert!(!heard.look(132, true) && !heard.look(132, true), "a byte is life");
+        let mut look = |received, up, peer| heard.look(received, up, peer);
+        assert!(!look(100, true, false) && !look(100, true, false) && !look(100, true, false));
+        assert!(look(100, true, false), "silent for three rounds");
+        assert!(!look(100, true, false), "once, then it has time");
+        assert!(!look(100, false, false) && !look(100, true, false) && !look(100, true, false));
+        assert!(!look(132, true, false) && !look(132, true, false), "a byte is life");
+        assert!((0..9).all(|_| !look(132, true, true)), "the peer hears this unit, and need not speak");
     }
 
     #[test]
     fn offers_come_back_and_others_are_refused() {
-        let offer = Offer { enabled: true, keys: [[3; 32], [0; 32]] };
+        let offer = Offer { enabled: true, keys: [[3; 32], [0; 32]], hears: [true, false] };
         let bytes = offer.encode();
         assert_eq!((bytes.len(), Offer::parse(&bytes)), (OFFER_BYTES, Some(offer)));
         assert_eq!(Offer::parse(&[bytes.clone(), vec![9; 7]].concat()), Some(offer), "of a newer release");
