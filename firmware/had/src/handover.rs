@@ -143,13 +143,20 @@ impl HandOver {
     }
 
     async fn serve(self: Arc<Self>, request: Vec<u8>) -> Result<Vec<u8>, String> {
-        let (before, ..) = self.server.finished();
+        let before = self.server.served();
         let server = Arc::clone(&self.server);
         let answer = tokio::task::spawn_blocking(move || server.handle(&request));
         let answer = answer.await.map_err(|error| error.to_string())?;
-        let (after, counts, _) = self.server.finished();
-        if after > before {
-            self.shared.event("handover-received", &format!("from the other unit: {}", words(counts)));
+        let after = self.server.served();
+        if after.recognised > before.recognised {
+            let text = format!(
+                "{} mailbox messages of the other unit had been delivered here as well and are in their mailboxes once",
+                after.recognised - before.recognised
+            );
+            self.shared.event("handover-recognised", &text);
+        }
+        if after.ended > before.ended {
+            self.shared.event("handover-received", &format!("from the other unit: {}", words(after.last)));
             tokio::spawn(follow(Arc::clone(&self.shared)));
         }
         Ok(answer)
@@ -327,7 +334,7 @@ impl HandOver {
 
     /// What the pass that goes on, or the last one, has done; and what this unit took as primary.
     pub fn counts(&self) -> (Counts, u64) {
-        (lock(&self.progress).counts(), self.server.finished().2)
+        (lock(&self.progress).counts(), self.server.served().taken)
     }
 }
 

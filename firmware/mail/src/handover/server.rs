@@ -32,11 +32,24 @@ struct State {
     /// Epoch in which the volumes are mounted.
     epoch: Option<u64>,
     pass: Option<Pass>,
-    /// What the last pass ended with, and how many passes ended.
-    finished: (u64, Counts),
-    /// Files that this unit took since it opened.
-    taken: u64,
+    served: Served,
 }
+
+/// What was done since the server was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// Hand-overs that ended.
+    pub ended: u64,
+    /// Counts of the last one.
+    pub last: Counts,
+    /// Files that were confirmed.
+    pub taken: u64,
+    /// Mailbox messages among them that this unit had delivered by itself: they are in their mailboxes once.
+    pub recognised: u64,
+}
+
+/// Files, and the SHA-256 of each.
+type Digests = Vec<(Key, [u8; 32])>;
 
 /// A hand-over that goes on.
 #[derive(Debug)]
@@ -159,11 +172,10 @@ impl Server {
         state.pass = None;
     }
 
-    /// Number of hand-overs that ended since this unit is primary, the counts of the last one, and files taken in all.
+    /// What was done since this unit is primary.
     #[must_use]
-    pub fn finished(&self) -> (u64, Counts, u64) {
-        let state = self.state();
-        (state.finished.0, state.finished.1, state.taken)
+    pub fn served(&self) -> Served {
+        self.state().served
     }
 
     /// Answers one request.
@@ -205,13 +217,15 @@ impl Server {
                 Ok(Response::Stored)
             }
             Request::Confirm => {
-                let confirmed = pass.confirm(&self.layout, &*self.deliveries)?;
-                state.taken += u64::try_from(confirmed.len()).unwrap_or(0);
+                let (confirmed, recognised) = pass.confirm(&self.layout, &*self.deliveries)?;
+                state.served.taken += u64::try_from(confirmed.len()).unwrap_or(0);
+                state.served.recognised += recognised;
                 Ok(Response::Confirmed(confirmed))
             }
             Request::Finish(counts) => {
                 state.pass = None;
-                state.finished = (state.finished.0 + 1, counts);
+                state.served.ended += 1;
+                state.served.last = counts;
                 // Everything is confirmed; a report that cannot be written is no reason to do it again.
                 let _ = report::add_hand_over(&self.layout, counts);
                 Ok(Response::Finished)
@@ -310,14 +324,11 @@ impl Pass {
         Ok(())
     }
 
-    fn confirm(
-        &mut self,
-        layout: &Layout,
-        deliveries: &dyn Deliveries,
-    ) -> Result<Vec<(Key, [u8; 32])>, TakeError> {
+    /// What is durable now, and how many mailbox messages of it this unit had delivered by itself.
+    fn confirm(&mut self, layout: &Layout, deliveries: &dyn Deliveries) -> Result<(Digests, u64), TakeError> {
         let whole = std::mem::take(&mut self.whole);
         if whole.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), 0));
         }
         // Their unit may have died between a delivery into a mailbox that is here as well and its mark.
         settle_handed_over(
@@ -334,8 +345,8 @@ impl Pass {
         // From here an interruption is mended by `complete`.
         let confirmed = whole.iter().map(|(item, digest)| (item.key(), *digest)).collect();
         let taken: Vec<Item> = whole.into_iter().map(|(item, _)| item).collect();
-        put(layout, &taken, &self.had[1], &mut self.ledger, Some(deliveries))?;
+        let recognised = put(layout, &taken, &self.had[1], &mut self.ledger, Some(deliveries))?;
         place::wake(&layout.spool());
-        Ok(confirmed)
+        Ok((confirmed, recognised))
     }
 }

@@ -6,7 +6,7 @@ mod twins;
 use super::item::{Item, QueueFolder};
 use super::manifest::{self, Promotion, Volume};
 use super::pass::{self, PassError, Progress, Source};
-use super::server::{self, Server};
+use super::server::{self, Served, Server};
 use super::settle::{Deliveries, Marked};
 use super::{Channel, ChannelError, Layout, report};
 use std::collections::BTreeSet;
@@ -209,7 +209,7 @@ fn everything_that_the_primary_lacks_arrives_and_nothing_else() {
     assert_eq!(files(&loser.layout.queue), before, "the copy is only read");
     let mode = |path| fs::metadata(winner.layout.spool().join(path)).unwrap().permissions().mode() & 0o777;
     assert_eq!([mode("incoming/A1"), mode("bounce/A3")], [0o700, 0o600]);
-    assert_eq!(server.finished(), (1, counts, 10));
+    assert_eq!(server.served(), Served { ended: 1, last: counts, taken: 10, recognised: 0 });
 }
 
 #[test]

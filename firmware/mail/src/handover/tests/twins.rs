@@ -231,8 +231,10 @@ fn another_message_is_never_taken_for_it() {
     inbox("602.M1P1.a", "Subject: by a client\n\nbody\n");
     // The same message to somebody else.
     loser.mail("local.test/bob/Maildir/new/603.M1P1.a", &stored("a", "Acommon", "body"));
-    let counts = loser.pass(&wire(&server(&winner, Dies::Never))).unwrap();
+    let server = server(&winner, Dies::Never);
+    let counts = loser.pass(&wire(&server)).unwrap();
     assert_eq!(counts.mail_passed, 5, "the one that the mailbox has is confirmed as well");
+    assert_eq!((server.served().taken, server.served().recognised), (5, 1));
     assert_eq!(in_mailbox(&winner), 5);
     assert_eq!(files(&winner.layout.mailboxes().join("local.test/bob")).len(), 1);
 }
