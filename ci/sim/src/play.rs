@@ -349,6 +349,7 @@ fn event_name(note: &Note) -> &'static str {
         Note::Link { up: true, .. } => "heartbeat-up",
         Note::Link { up: false, .. } => "heartbeat-down",
         Note::ReplicationMoved(_) => "replication-moved",
+        Note::ViewsDiffer => "replication-anew",
         Note::TakeoverCancelled => "takeover-cancelled",
         Note::VipHeldByStranger { .. } => "virtual-ip-conflict",
         Note::StepFailed { .. } => "step-failed",

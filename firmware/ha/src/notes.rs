@@ -32,6 +32,8 @@ pub enum Note {
     },
     /// Replication is moved to this link.
     ReplicationMoved(LinkId),
+    /// Both units are connected and say different things of one copy: replication is connected anew.
+    ViewsDiffer,
     /// A takeover was cancelled: the peer still serves the virtual IP.
     TakeoverCancelled,
     /// A stranger answers for a virtual IP that is about to be claimed; it is claimed all the same.

@@ -2,7 +2,7 @@
 //! data, and adopting the primary's epoch: everything that is asked of the shell outside of a plan (`spec/ha.md` sections 3,
 //! 4 and 8). Diverged data is given up only after every message of it was passed on and confirmed.
 
-use crate::{Fault, Ha, Note, Step, Verdict};
+use crate::{Fault, Ha, Note, Report, Step, Verdict};
 use core::time::Duration;
 use twinpost_types::{
     ConfiguredMode, DiskState, EffectiveMode, Epoch, Instant, LinkId, Replication, VolumeReport,
@@ -21,6 +21,9 @@ const LOST: Duration = Duration::from_secs(15);
 /// The volumes' states may be told a little after a connection was asked for.
 const SETTLED: Duration = Duration::from_secs(1);
 
+/// Two views of one copy that differ longer than this do not come from news under way.
+const VIEWS_DIFFER: Duration = Duration::from_secs(20);
+
 /// What is known of the replication link.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Link {
@@ -37,6 +40,8 @@ pub(crate) struct Link {
     lost_at: Instant,
     /// What the volumes said before this time may be older than the last Connect.
     settled_at: Instant,
+    /// Since when the two units see different states of one copy.
+    differ_since: Option<Instant>,
     outdate: bool,
     chore_at: Instant,
     epoch_at: Instant,
@@ -134,11 +139,34 @@ impl Ha {
             }
             self.link.connected(now);
         }
+        self.compare_views();
         if self.plan.is_some() || self.running.is_some() {
             return;
         }
         if let Some(step) = self.chore() {
             self.run(step, false);
+        }
+    }
+
+    /// Connected, nothing is copied, and yet one unit calls a copy good that the other one calls bad: nothing would ever change that (seen on
+    /// busy units after the first initialisation of a pair). A new connection tells both anew; the unit that does not lead asks for it.
+    fn compare_views(&mut self) {
+        let differs = |peer: &Report| {
+            self.volumes.iter().zip(&peer.volumes).any(|(own, other)| {
+                (own.replication, other.replication) == (Replication::Connected, Replication::Connected)
+                    && (own.local, own.peer) != (other.peer, other.local)
+            })
+        };
+        let now = self.now();
+        if self.leads() || !self.living_peer().is_some_and(differs) {
+            self.link.differ_since = None;
+            return;
+        }
+        let since = *self.link.differ_since.get_or_insert(now);
+        if self.is_due(since + VIEWS_DIFFER) {
+            self.link.differ_since = None;
+            self.link.cut = true;
+            self.note(Note::ViewsDiffer);
         }
     }
 

@@ -101,8 +101,12 @@ async fn mail_service(unit: &Unit, service: &str, start: bool) -> Reply {
     }
     let verb = if start { "start" } else { "stop" };
     unit.shared.event("operator", &format!("{verb} {service}"));
-    let result = if start { init_client::start(service).await } else { init_client::stop(service).await };
-    told(result, format!("{service}: {verb} done"))
+    let done = format!("{service}: {verb} done");
+    match (start, service) {
+        (true, _) => told(init_client::start(service).await, done),
+        (false, "postfix") => told(unit.executor.mail.stop_postfix().await, done),
+        (false, _) => told(init_client::stop(service).await, done),
+    }
 }
 
 fn told<T, E: std::error::Error>(result: Result<T, E>, done: String) -> Reply {

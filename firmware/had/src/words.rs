@@ -14,6 +14,10 @@ pub fn note(note: &Note) -> (&'static str, String) {
         Note::Link { link, up: true } => ("heartbeat-up", format!("{link}: heartbeats arrive")),
         Note::Link { link, up: false } => ("heartbeat-down", format!("{link}: no heartbeat for three intervals")),
         Note::ReplicationMoved(link) => ("replication-moved", format!("replication runs over {link} from now on")),
+        Note::ViewsDiffer => (
+            "replication-anew",
+            "both units are connected and see different states of the same copy: replication is connected anew".to_string(),
+        ),
         Note::TakeoverCancelled => (
             "takeover-cancelled",
             "no heartbeat arrives, but the peer still answers and serves mail on the virtual IP: the links are broken, not the peer; \

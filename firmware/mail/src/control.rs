@@ -236,6 +236,17 @@ impl Mail {
         dovecot.map(drop).map_err(|source| StopError { service: "dovecot", source })
     }
 
+    /// Stops Postfix alone, at an operator's wish: deliveries under way end before, within a limit, so that none is made twice.
+    ///
+    /// # Errors
+    /// It still runs.
+    pub async fn stop_postfix(&self) -> Result<(), StopError> {
+        let ports = self.next_hop_ports.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let _ = drain::deliveries_end(&ports).await;
+        let stopped = init_client::stop("postfix").await;
+        stopped.map(drop).map_err(|source| StopError { service: "postfix", source })
+    }
+
     /// Stops Postfix and starts it again, after a check failed: without waiting for deliveries, which may be what hangs.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Follows the volumes: an `events2` child read line by line; a fresh start of it when it ends, loses events or says nothing
-//! intelligible; and a snapshot every second while copies differ, because the kernel tells no progress by itself.
+//! intelligible; and a snapshot every second while copies differ, because the kernel tells no progress by itself, and now and then while
+//! the pair is not whole, because an event that was lost would be missed for ever.
 //! Decides nothing.
 
 use super::Drbd;
@@ -11,7 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use twinpost_types::{Replication, VOLUMES, VolumeReport};
+use twinpost_types::{DiskState, Replication, VOLUMES, VolumeReport};
 
 /// First pause before the child is started again.
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
@@ -19,6 +20,8 @@ const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 /// Between snapshots while a resynchronisation runs.
 const PROGRESS: Duration = Duration::from_secs(1);
+/// Snapshots of a pair that is not whole, though nothing is copied: every so many of [`PROGRESS`].
+const UNSETTLED_EVERY: u32 = 10;
 /// Longest line that is taken; real ones have below 300 bytes.
 const LINE_BYTES_MAX: u64 = 4096;
 
@@ -52,6 +55,7 @@ async fn follow(drbd: &Drbd, sender: &watch::Sender<[VolumeReport; VOLUMES]>) ->
     let mut state = State::default();
     let mut complete = false;
     let mut progress_at = Instant::now() + PROGRESS;
+    let mut looks: u32 = 0;
     let mut line = Vec::new();
     loop {
         tokio::select! {
@@ -72,8 +76,13 @@ async fn follow(drbd: &Drbd, sender: &watch::Sender<[VolumeReport; VOLUMES]>) ->
             }
             () = sleep_until(progress_at) => {
                 progress_at = Instant::now() + PROGRESS;
-                let syncing = sender.borrow().iter().any(is_syncing);
-                if syncing && let Ok(reports) = drbd.status().await {
+                looks = looks.wrapping_add(1);
+                let (syncing, settled) = {
+                    let told = sender.borrow();
+                    (told.iter().any(is_syncing), told.iter().all(is_settled))
+                };
+                let due = syncing || (!settled && looks.is_multiple_of(UNSETTLED_EVERY));
+                if due && let Ok(reports) = drbd.status().await {
                     publish(sender, reports);
                 }
             }
@@ -110,6 +119,11 @@ fn publish(sender: &watch::Sender<[VolumeReport; VOLUMES]>, reports: [VolumeRepo
         *current = reports;
         changed
     });
+}
+
+fn is_settled(report: &VolumeReport) -> bool {
+    let both = (report.local, report.peer) == (DiskState::UpToDate, DiskState::UpToDate);
+    both && report.replication == Replication::Connected
 }
 
 fn is_syncing(report: &VolumeReport) -> bool {
