@@ -260,7 +260,9 @@ impl World {
             unit.vips && unit.kernel_runs(now) && unit.service_up && !unit.service_mute
         };
         let two = answers(0) && answers(1);
-        let contested = two && a.runs(now) && b.runs(now);
+        // A supervisor that is new and has heard nobody knows neither the other one's address nor who comes first.
+        let decides = |unit: &crate::unit::Unit| unit.runs(now) && unit.knows_peer();
+        let contested = two && decides(a) && decides(b);
         let since = contested.then(|| self.judge.contested_since.unwrap_or(now));
         if both && (same || !apart) {
             self.violate(Check::OneWriter, || "both units write".into());
@@ -310,9 +312,13 @@ impl World {
         let lossy = linked.all(|link| self.links.loss_percent[link] > 0);
         let deaf = cut || (lossy && self.units.iter().any(unheard));
         let stalled = self.units.iter().any(|unit| unit.held_until() > now);
-        // A primary without mail looks like one that serves nobody: the reference lets its silent peer take over.
-        let cut_off =
-            self.units.iter().any(|unit| !unit.service_up || unit.service_mute || unit.mail_gone.is_some());
+        // A primary without mail, or that has released its addresses, looks like one that serves nobody: the reference lets its silent peer take
+        // over. A drive that hangs while the role is given up makes that long (seed 594049).
+        let hidden = |unit: &crate::unit::Unit| unit.mode == EffectiveMode::Primary && unit.released;
+        let cut_off = self
+            .units
+            .iter()
+            .any(|unit| !unit.service_up || unit.service_mute || unit.mail_gone.is_some() || hidden(unit));
         let powered = self.units.iter().all(|unit| unit.powered);
         let orphans = self.units.iter().all(|unit| unit.mode != EffectiveMode::Primary);
         self.judge.parted_without_primary = deaf && (orphans || self.judge.parted_without_primary);

@@ -243,7 +243,9 @@ impl World {
                 return;
             }
             for i in 0..2 {
-                self.send(i, MS, Event::VipContested { by_peer: true });
+                // The peer's address is known from its heartbeats alone.
+                let by_peer = self.units[i].knows_peer();
+                self.send(i, MS, Event::VipContested { by_peer });
             }
         }
     }

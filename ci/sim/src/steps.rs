@@ -98,9 +98,13 @@ impl World {
                 let killed = unit.agents_end();
                 unit.unrecorded.extend(killed);
             }
-            Step::ClaimVips => unit.vips = true,
-            Step::ReleaseVips => unit.vips &= mutation == Some(Mutation::KeepVips),
+            Step::ClaimVips => (unit.vips, unit.released) = (true, false),
+            Step::ReleaseVips => {
+                unit.vips &= mutation == Some(Mutation::KeepVips);
+                unit.released = !unit.vips;
+            }
             Step::Demote => {
+                unit.released = false;
                 unit.live.promoted = false;
                 unit.disk.crashed_primary = false;
             }

@@ -73,6 +73,8 @@ pub struct Unit {
     pub unrecorded: Vec<u32>,
     /// The virtual IPs are on the service port.
     pub vips: bool,
+    /// They were released since they were claimed last.
+    pub released: bool,
     /// The service port has carrier.
     pub service_up: bool,
     /// What the service port sends does not get out.
@@ -140,6 +142,7 @@ impl Unit {
             recording: Vec::new(),
             unrecorded: Vec::new(),
             vips: false,
+            released: false,
             service_up: true,
             service_mute: false,
             stopped_since: None,
@@ -164,6 +167,12 @@ impl Unit {
     #[must_use]
     pub fn runs(&self, now: u64) -> bool {
         self.ha.is_some() && now >= self.held_until()
+    }
+
+    /// Its supervisor has heard the other unit, once.
+    #[must_use]
+    pub fn knows_peer(&self) -> bool {
+        self.ha.as_ref().is_some_and(|ha| ha.status().peer.is_some())
     }
 
     /// Nothing of the supervisor happens before this time.
@@ -252,6 +261,7 @@ impl Unit {
         (self.asking, self.stopped_since) = (false, None);
         self.agents_end();
         self.unrecorded.clear();
+        self.released = false;
         (self.frozen_until, self.hung_until) = (0, 0);
         self.heard_at = [None; LINKS];
         self.stop_steps();

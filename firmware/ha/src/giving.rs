@@ -21,7 +21,7 @@ impl Ha {
         let held = self.held;
         let mut steps = [
             (Step::StopMail, held.mail),
-            (Step::ReleaseVips, held.vips),
+            (Step::ReleaseVips, held.vips || self.roles.lease_lost),
             (Step::Unmount, held.mounted),
             (Step::Demote, held.promoted),
         ];

@@ -224,6 +224,9 @@ impl Ha {
             } else if !running.of_plan {
                 // A plan that has not begun yet may lose its ground meanwhile.
                 self.settle_abort();
+            } else if self.is_overtaken() {
+                // The step may hang: what is held is given up after it, or by a reset.
+                self.give_up(Then::Follow(Reason::PeerIsPrimary));
             }
             return;
         }
@@ -268,6 +271,12 @@ impl Ha {
         self.running = Some(Running { step, since: self.now(), of_plan });
         self.push(Action::Run(step));
         self.changed = true;
+    }
+
+    /// On the way into the role, with what the supervisor before this one held of it, while another unit has it.
+    fn is_overtaken(&self) -> bool {
+        let taking = self.plan.as_ref().is_some_and(|plan| plan.ground().is_some() && !plan.promoting);
+        taking && !self.held.is_none() && self.is_peer_primary()
     }
 
     /// A way into the role is given up when its ground is gone: until the promotion begins this costs nothing.

@@ -267,6 +267,8 @@ impl Ha {
     /// A unit that stalled has old news of its peer: two intervals bring fresh ones before the addresses may be claimed again.
     pub(crate) fn lease_lost(&mut self) {
         if self.held.vips {
+            // A claim may be under way just now, and end after this.
+            self.roles.lease_lost = true;
             self.held.set(Step::ReleaseVips, false);
             self.link.chore_at = self.now() + self.settings.interval * 2;
             self.changed = true;

@@ -36,6 +36,8 @@ pub(crate) struct Memory {
     pub(crate) offered: Epoch,
     /// An epoch that is stored in order to be offered.
     pub(crate) durable_offer: Epoch,
+    /// The addresses vanished once, and may have been claimed again: they are released whatever is known of them.
+    pub(crate) lease_lost: bool,
     /// A unit that fails could not record what it had delivered, and waited once.
     pub(crate) undrained: bool,
     /// The peer asked for a switch, and was answered.
@@ -244,7 +246,9 @@ impl Ha {
             // Only this supervisor is new, and replication was gone before it: the peer may have gone on alone.
             return Some(Stay::DataMayBeStale);
         }
-        if self.is_verdict(Verdict::Unresponsive) && !boots_alone && !self.watch.is_on_network(now) {
+        // So it can be when only this supervisor is new.
+        let newest = boots_alone && self.is_peer_outdated();
+        if self.is_verdict(Verdict::Unresponsive) && !newest && !self.watch.is_on_network(now) {
             return Some(Stay::CutOff);
         }
         if !self.is_due(self.roles.retry_at) || self.lets_the_other_go_first() {
