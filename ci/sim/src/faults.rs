@@ -11,7 +11,8 @@ const BOOT: (u64, u64) = (2 * SECOND, 3 * SECOND);
 /// init starts killed mail services again after this time.
 const MAIL_RESTART: u64 = 2 * SECOND;
 /// Events of the shell's own checks.
-const SHELL_EVENTS: [&str; 5] = ["check-failed", "check-recovered", "mail-restart", "takeover", "tunnel"];
+const SHELL_EVENTS: [&str; 6] =
+    ["check-failed", "check-recovered", "handover-recognised", "mail-restart", "takeover", "tunnel"];
 const PORT_SERVICE: usize = 1;
 const PORT_MANAGEMENT: usize = 2;
 
