@@ -214,8 +214,7 @@ impl Mail {
     /// # Errors
     /// What was delivered cannot be recorded now. Deliveries go on as before; try again when writes go on.
     pub async fn drain(&self) -> Result<(), DrainError> {
-        let ports = self.next_hop_ports.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        drain::recorded(&ports, Path::new(SPOOL)).await?;
+        drain::recorded(&self.ports(), Path::new(SPOOL)).await?;
         self.drained.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -226,14 +225,17 @@ impl Mail {
     /// # Errors
     /// A server that still runs.
     pub async fn stop(&self) -> Result<(), StopError> {
-        let ports = self.next_hop_ports.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if !self.drained.swap(false, Ordering::Relaxed) {
             // What has not ended by then is delivered twice at worst, which SMTP allows; the stop does not wait for it.
-            let _ = drain::deliveries_end(&ports).await;
+            let _ = drain::deliveries_end(&self.ports()).await;
         }
         let (postfix, dovecot) = tokio::join!(init_client::stop("postfix"), init_client::stop("dovecot"));
         postfix.map_err(|source| StopError { service: "postfix", source })?;
         dovecot.map(drop).map_err(|source| StopError { service: "dovecot", source })
+    }
+
+    fn ports(&self) -> Vec<u16> {
+        self.next_hop_ports.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Stops Postfix alone, at an operator's wish: deliveries under way end before, within a limit, so that none is made twice.
@@ -241,8 +243,7 @@ impl Mail {
     /// # Errors
     /// It still runs.
     pub async fn stop_postfix(&self) -> Result<(), StopError> {
-        let ports = self.next_hop_ports.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let _ = drain::deliveries_end(&ports).await;
+        let _ = drain::deliveries_end(&self.ports()).await;
         let stopped = init_client::stop("postfix").await;
         stopped.map(drop).map_err(|source| StopError { service: "postfix", source })
     }
@@ -264,8 +265,7 @@ impl Mail {
     /// # Errors
     /// init refuses.
     pub async fn restart_after_clock(&self) -> Result<(), StopError> {
-        let ports = self.next_hop_ports.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let _ = drain::deliveries_end(&ports).await;
+        let _ = drain::deliveries_end(&self.ports()).await;
         // What cannot be set is delivered late, not lost.
         let _ = tokio::task::spawn_blocking(spool::settle_times).await;
         let ended = init_client::signal("postfix", TERM).await;
@@ -307,8 +307,7 @@ impl Mail {
 impl Deliveries for Arc<Mail> {
     /// Blocks: call it from a thread of the runtime that may.
     fn hold_back(&self, work: &mut dyn FnMut() -> std::io::Result<Marked>) -> std::io::Result<Marked> {
-        let ports = self.next_hop_ports.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let held = tokio::runtime::Handle::current().block_on(drain::Held::begin(&ports));
+        let held = tokio::runtime::Handle::current().block_on(drain::Held::begin(&self.ports()));
         let done = work();
         drop(held);
         wake(Path::new(SPOOL));

@@ -83,7 +83,12 @@ async fn follow(drbd: &Drbd, sender: &watch::Sender<[VolumeReport; VOLUMES]>) ->
                 };
                 let due = syncing || (!settled && looks.is_multiple_of(UNSETTLED_EVERY));
                 if due && let Ok(reports) = drbd.status().await {
+                    let missed = !syncing && sender.borrow().map(states) != reports.map(states);
                     publish(sender, reports);
+                    if missed {
+                        // The lines read so far do not add up to the present: the next one would bring the old state back.
+                        return complete;
+                    }
                 }
             }
             () = sender.closed() => return complete,
@@ -119,6 +124,11 @@ fn publish(sender: &watch::Sender<[VolumeReport; VOLUMES]>, reports: [VolumeRepo
         *current = reports;
         changed
     });
+}
+
+/// What the kernel tells by events; the count of blocks that differ grows without one.
+fn states(report: VolumeReport) -> (DiskState, DiskState, Replication, bool, bool) {
+    (report.local, report.peer, report.replication, report.promoted, report.suspended)
 }
 
 fn is_settled(report: &VolumeReport) -> bool {
