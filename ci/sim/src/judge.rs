@@ -312,13 +312,16 @@ impl World {
         let lossy = linked.all(|link| self.links.loss_percent[link] > 0);
         let deaf = cut || (lossy && self.units.iter().any(unheard));
         let stalled = self.units.iter().any(|unit| unit.held_until() > now);
-        // A primary without mail, or that has released its addresses, looks like one that serves nobody: the reference lets its silent peer take
-        // over. A drive that hangs while the role is given up makes that long (seed 594049).
-        let hidden = |unit: &crate::unit::Unit| unit.mode == EffectiveMode::Primary && unit.released;
-        let cut_off = self
-            .units
-            .iter()
-            .any(|unit| !unit.service_up || unit.service_mute || unit.mail_gone.is_some() || hidden(unit));
+        // A primary without mail looks like one that serves nobody: the reference lets its silent peer take over.
+        let cut_off =
+            self.units.iter().any(|unit| !unit.service_up || unit.service_mute || unit.mail_gone.is_some());
+        // So does one that has released its addresses and hangs while it gives the role up (seed 594049). Nothing can tell it whether the other
+        // one has taken over, so from then on the copies may part; two owners or writers are no more allowed than else.
+        let replaced = |i: usize| {
+            let [gives, takes] = [&self.units[i], &self.units[1 - i]];
+            gives.mode == EffectiveMode::Primary && gives.released && takes.mode == EffectiveMode::Primary
+        };
+        let parted = deaf && (0..2).any(replaced);
         let powered = self.units.iter().all(|unit| unit.powered);
         let orphans = self.units.iter().all(|unit| unit.mode != EffectiveMode::Primary);
         self.judge.parted_without_primary = deaf && (orphans || self.judge.parted_without_primary);
@@ -326,6 +329,7 @@ impl World {
             self.judge.apart_until = now + GRACE;
             self.judge.was_apart = true;
         }
+        self.judge.was_apart |= powered && parted;
         // As long as something disturbs, no bound runs.
         let booting = self.units.iter().any(|unit| unit.up_at.is_some());
         if stalled || booting || self.sync_ends.is_some() {

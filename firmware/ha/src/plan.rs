@@ -206,14 +206,15 @@ impl Ha {
     }
 
     /// The highest epoch that was used or offered. A peer that was no PRIMARY when it fell silent may have taken the role once since then,
-    /// over a replication link that outlived its heartbeats; so may one that a new supervisor never heard though replication was connected.
+    /// over a replication link that outlived its heartbeats. So may one that was never heard and is not outdated, where this unit still holds
+    /// the role or an operator insists.
     fn newest_epoch(&self, ground: Ground) -> Epoch {
         let known = self.epoch.max(self.peer_epoch()).max(self.roles.offered);
-        let could_take = self.peer.is_some_and(|(_, peer)| {
+        let could_take = self.peer.map_or(!self.is_peer_outdated(), |(_, peer)| {
             peer.effective != EffectiveMode::Primary && peer.intent != Intent::Leaving
         });
-        let unheard = self.peer.is_none() && self.link.was_connected();
-        if ground == Ground::PeerDead && (could_take || unheard) { known.next() } else { known }
+        let unsaid = ground == Ground::PeerDead || (ground == Ground::Forced && self.peer.is_none());
+        if unsaid && could_take { known.next() } else { known }
     }
 
     /// Asks for the next step, notices steps that never end, ends plans.

@@ -45,8 +45,6 @@ pub(crate) struct Link {
     outdate: bool,
     chore_at: Instant,
     epoch_at: Instant,
-    /// Seen connected by this supervisor.
-    was_connected: bool,
     /// Replication said that the copies diverged.
     split: bool,
     /// A hand-over was begun since then.
@@ -57,11 +55,6 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// This supervisor has seen the copies as one.
-    pub(crate) fn was_connected(&self) -> bool {
-        self.was_connected
-    }
-
     /// From this time on the volumes' states are those after the last Connect.
     pub(crate) fn settled_at(&self) -> Instant {
         self.settled_at
@@ -102,7 +95,6 @@ impl Link {
     /// The copies are one again, or being made so.
     fn connected(&mut self, now: Instant) {
         self.tries = 0;
-        self.was_connected = true;
         self.lost_at = now + LOST;
         (self.split, self.passing, self.passed) = (false, false, false);
     }

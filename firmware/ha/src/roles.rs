@@ -20,7 +20,7 @@ const SILENT_OTHER: Duration = Duration::from_secs(10);
 pub(crate) struct Memory {
     /// A silent peer serves; nothing is taken until it is heard.
     pub(crate) yielded: bool,
-    /// The primary went on without this unit; own data is old until replication is connected again.
+    /// The peer went on without this unit; own data is old until replication is connected again.
     pub(crate) stale: bool,
     /// A probe of the virtual IPs was asked for by a plan that is gone; its answer is not used.
     pub(crate) probe_stale: bool,
@@ -241,13 +241,12 @@ impl Ha {
         let now = self.now();
         // Silence may be this unit's own isolation; then the peer goes on alone. Only a unit that boots alone with the newest
         // data cannot be wrong: its peer is known to be outdated.
-        let boots_alone = self.watch.heard().is_none() && self.held.is_none();
-        if boots_alone && !self.link.was_connected() && !self.is_peer_outdated() {
-            // Only this supervisor is new, and replication was gone before it: the peer may have gone on alone.
+        let unheard = self.watch.heard().is_none() && self.held.is_none();
+        let newest = unheard && self.is_peer_outdated();
+        if unheard && !newest {
+            // Nobody told this supervisor which epochs the peer has used, and whether it went on alone; connected volumes do not tell.
             return Some(Stay::DataMayBeStale);
         }
-        // So it can be when only this supervisor is new.
-        let newest = boots_alone && self.is_peer_outdated();
         if self.is_verdict(Verdict::Unresponsive) && !newest && !self.watch.is_on_network(now) {
             return Some(Stay::CutOff);
         }
@@ -286,7 +285,7 @@ impl Ha {
         }
         let ground = if self.is_connected() {
             Ground::Connected
-        } else if (is_unable(peer) || self.link.is_diverged() && self.outranks(peer))
+        } else if (is_unable(peer) && !self.roles.stale || self.link.is_diverged() && self.outranks(peer))
             && self.is_due(self.looking_since + self.watch.threshold())
         {
             Ground::PeerUnable
@@ -325,7 +324,7 @@ impl Ha {
     }
 
     /// A primary that is heard but not replicated from goes on alone, or asks for leave to do so: own data is old from then
-    /// on, whatever the disk says, until replication is connected.
+    /// on, whatever the disk says, until replication is connected. So it is when the peer did that unheard, and is PRIMARY no more.
     fn watch_staleness(&mut self) {
         let connected = self.is_connected();
         let follows = self.effective != EffectiveMode::Primary && self.held.is_none();
@@ -333,11 +332,17 @@ impl Ha {
             && self.living_peer().is_some_and(|peer| {
                 peer.intent == Intent::RequestOutdate || peer.volumes.iter().any(writes_alone)
             });
+        let went_alone = !self.is_peer_outdated()
+            && self
+                .living_peer()
+                .is_some_and(|peer| peer.volumes.iter().any(|volume| volume.peer == DiskState::Outdated));
         if connected {
             self.roles.stale = false;
         } else if follows && goes_alone {
             self.roles.stale = true;
             self.link.outdate();
+        } else if follows && went_alone {
+            self.roles.stale = true;
         }
     }
 
