@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// Most time until a pair stands.
 const UP_MAX: Duration = Duration::from_secs(30);
-/// Once it stands it is left alone this long, and ten intervals more.
+/// Once it stands it is left alone this long, and twenty intervals more: until it knows how late heartbeats come.
 const SETTLE: Duration = Duration::from_millis(500);
 /// Most time until the other unit answers. Twinpost's threshold without proof is 15 s, and a probe of the virtual IP follows.
 const OUTAGE_MAX: Duration = Duration::from_secs(30);
@@ -93,7 +93,7 @@ pub fn start(program: Program, case: &Case, client: &mut Unit, folder: &Path) ->
         units[1].expect("mode SECONDARY", UP_MAX)?;
     }
     wait_for_answers(client, UP_MAX)?;
-    std::thread::sleep(SETTLE + case.own_interval * 10);
+    std::thread::sleep(SETTLE + case.own_interval * 20);
     Ok(Pair { units })
 }
 
@@ -149,7 +149,7 @@ pub fn cut(mut pair: Pair, case: &Case, client: &mut Unit) -> anyhow::Result<Out
         }
         ensure!(
             Instant::now() < end,
-            "nobody took over within {} s; unit b said {:?}",
+            "nobody took over within {} s of the cut at {begun} µs; the client saw {report:?}; unit b said {:?}",
             OUTAGE_MAX.as_secs(),
             pair.units[1].drain()
         );

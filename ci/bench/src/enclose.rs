@@ -69,7 +69,8 @@ impl Home {
 
     fn tell(&mut self, line: &str) -> anyhow::Result<String> {
         let input = self.program.as_mut().and_then(|child| child.stdin.as_mut());
-        writeln!(input.context("no program runs")?, "{line}")?;
+        // In one write: the program takes what it reads for whole lines.
+        input.context("no program runs")?.write_all(format!("{line}\n").as_bytes())?;
         Ok(String::new())
     }
 

@@ -339,6 +339,8 @@ pub struct Evidence {
     pub service_carrier: bool,
     /// The third party answered since the silence began.
     pub third_party: bool,
+    /// Worst lateness of its heartbeats in the last minute, ms; `None` while too few have come.
+    pub late_ms: Option<u32>,
     /// A dying gasp was received.
     pub gasp: bool,
 }

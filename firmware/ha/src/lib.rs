@@ -21,6 +21,7 @@ mod giving;
 mod hold;
 mod interface;
 mod latch;
+mod lateness;
 mod notes;
 mod plan;
 mod replication;

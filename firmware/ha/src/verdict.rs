@@ -1,6 +1,7 @@
 //! The verdict on the peer: what is heard on each link, carrier, probes of its kernel, its last word; from these Alive,
 //! Silent, Gone or Unresponsive with the evidence (`spec/ha.md` section 5). It decides nothing about roles.
 
+use crate::lateness::Lateness;
 use crate::{Evidence, ProbeTarget, Settings, Verdict};
 use core::time::Duration;
 use twinpost_types::{EffectiveMode, Instant, Intent, LINKS, LinkId, Report, VIPS_MAX};
@@ -17,7 +18,10 @@ const PROBE_SPACING_MAX: Duration = Duration::from_millis(100);
 /// Probing begins this long after loss of carrier: long enough for the other port of a dying peer to lose it too. It is also the
 /// shortest spacing of probes then: a kernel answers within a fraction of it.
 const CARRIER_DELAY: Duration = Duration::from_millis(5);
-/// Without any carrier the probes follow each other faster, in parts of an interval: the cables already say what silence would.
+/// Without any carrier the probes follow each other faster, for the cables already say what silence would: by this many times the
+/// worst lateness of the peer's heartbeats in the last minute, so that a busy peer gets the time that it needs to answer.
+const LATENESS_MARGIN: u32 = 4;
+/// But in parts of an interval at the latest, and where no lateness is known yet.
 const CARRIER_SPACINGS: u32 = 2;
 /// After the last probe this part of a spacing is waited for its answer; the ones before had all the time until then.
 const LAST_ANSWER: u32 = 4;
@@ -77,6 +81,7 @@ pub(crate) struct Watch {
     service_carrier: bool,
     began: Instant,
     heard: Option<Instant>,
+    lateness: Lateness,
     verdict: Verdict,
     told: Verdict,
     told_at: Instant,
@@ -108,6 +113,7 @@ impl Watch {
             service_carrier: true,
             began: now,
             heard: None,
+            lateness: Lateness::new(now),
             verdict: Verdict::Unknown,
             told: Verdict::Unknown,
             told_at: now,
@@ -125,7 +131,9 @@ impl Watch {
     /// A valid heartbeat arrived.
     pub(crate) fn heartbeat(&mut self, now: Instant, link: LinkId, report: &Report) {
         let entry = &mut self.links[link.index()];
-        entry.heard = Some(now);
+        if let Some(before) = entry.heard.replace(now) {
+            self.lateness.heard(now, now.since(before), self.interval);
+        }
         self.heard = Some(now);
         self.address_known = report.service.ipv4 != [0; 4];
         let demoted = report.effective != EffectiveMode::Primary
@@ -352,13 +360,15 @@ impl Watch {
         self.configured().any(|link| link.carrier)
     }
 
-    /// Three quarters of an interval: begun a quarter late and waited for a quarter, three probes end just when three intervals have
+    /// With carrier three quarters of an interval: begun a quarter late and waited for a quarter, three probes end just when three intervals have
     /// passed in silence.
     fn spacing(&self) -> Duration {
         let spacing = if self.has_carrier() {
             self.interval * 3 / 4
         } else {
-            (self.interval / CARRIER_SPACINGS).max(CARRIER_DELAY)
+            let most = (self.interval / CARRIER_SPACINGS).max(CARRIER_DELAY);
+            let late = self.lateness.worst();
+            late.map_or(most, |late| (late * LATENESS_MARGIN).clamp(CARRIER_DELAY, most))
         };
         spacing.min(PROBE_SPACING_MAX)
     }
@@ -422,6 +432,7 @@ impl Watch {
             probes_answered: self.probing.map_or(0, |probing| probing.answered),
             service_carrier: self.service_carrier,
             third_party: self.probing.is_some_and(|probing| probing.third_party_heard.is_some()),
+            late_ms: self.lateness.worst().map(|late| u32::try_from(late.as_millis()).unwrap_or(u32::MAX)),
             gasp: self.left.is_some(),
         }
     }

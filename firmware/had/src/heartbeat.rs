@@ -30,7 +30,9 @@ use twinpost_types::{EffectiveMode, Instant, LINKS, LinkId, Report, ServiceAddre
 const EVENTS_A_TURN: usize = 32;
 /// Longest sleep: the turn counter proves life to the address lease and to init.
 const TURN_MAX: Duration = Duration::from_millis(100);
-/// After a carrier was lost the others are read this often, for the kernel may tell of a second one up to a second late.
+/// Carriers are read once an interval, at least this often, and whenever the kernel tells of a change. It may tell up to a second late.
+const CARRIERS_READ_MAX: Duration = TURN_MAX;
+/// After a carrier was lost the others are read this often, for a second one is told late.
 const CARRIER_TURN: Duration = Duration::from_millis(1);
 /// And for this long: a box that loses power takes all its carriers within a few milliseconds.
 const CARRIER_TURNS: Duration = Duration::from_millis(20);
@@ -109,7 +111,9 @@ struct Turn {
     next_heartbeat: Instant,
     carriers: [Option<bool>; LINKS],
     service_carrier: Option<bool>,
-    /// Carriers are read often until then.
+    /// Carriers are read again then.
+    carriers_next: Instant,
+    /// And in every turn until then.
     carriers_until: Instant,
 }
 
@@ -121,6 +125,7 @@ impl Heartbeat {
             next_heartbeat: rt::now(),
             carriers: [None; LINKS],
             service_carrier: None,
+            carriers_next: Instant::default(),
             carriers_until: Instant::default(),
         };
         self.take_carriers(&mut turn);
@@ -164,11 +169,17 @@ impl Heartbeat {
         let _ = poll(&mut fds, Some(&left));
     }
 
-    /// Reads every carrier and tells the decisions those that changed. The descriptors are held open and a read takes no lock:
-    /// cheap enough for every turn, and never late.
+    /// Reads every carrier that is due and tells the decisions those that changed. The descriptors are held open, but a read costs as much
+    /// as a heartbeat.
     fn take_carriers(&mut self, turn: &mut Turn) {
         // Only the wake-up counts: the values are read below.
-        let _ = self.watch.read(|_| ());
+        let mut told = false;
+        let _ = self.watch.read(|_| told = true);
+        let now = rt::now();
+        if !told && now >= turn.carriers_until && now < turn.carriers_next {
+            return;
+        }
+        turn.carriers_next = now + self.interval.min(CARRIERS_READ_MAX);
         for link in LinkId::ALL {
             let Some(up) = self.links.carrier(link) else { continue };
             if turn.carriers[link.index()] != Some(up) {

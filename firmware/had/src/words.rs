@@ -87,6 +87,9 @@ pub fn evidence(e: &Evidence) -> String {
     } else {
         ", no third party answered there"
     });
+    if let Some(late) = e.late_ms.filter(|late| *late > 0) {
+        line.push_str(&format!("; its heartbeats had been up to {late} ms late"));
+    }
     if e.gasp {
         line.push_str("; the peer said that it was leaving");
     }
