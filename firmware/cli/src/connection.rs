@@ -10,6 +10,11 @@ use twinpost_api::{LINE_BYTES_MAX, Reply, Request, SOCKET};
 /// The supervisor answers within milliseconds; verbs are only accepted, not carried out, before the answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
+/// What init keeps in memory of what the services printed, and the last of it that a message shows. Read here because the supervisor, which
+/// shows it otherwise, is what is missing.
+const SERVICE_LOG: &str = "/run/twinpost/service.log";
+const LAST_WORDS: usize = 8;
+
 /// Why the supervisor gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
@@ -40,10 +45,23 @@ pub fn explain(error: &AskError) -> String {
         causes.push_str(&format!(": {cause}"));
         source = cause.source();
     }
+    let printed = std::fs::read(SERVICE_LOG).unwrap_or_default();
     format!(
-        "{error}{causes}. init restarts it by itself; if it does not come back, look at /log/service.log, and at the \
-         other unit: it takes over when this one is silent"
+        "{error}{causes}. init restarts it by itself; the other unit takes over when this one is silent. {}",
+        last_words(&String::from_utf8_lossy(&printed))
     )
+}
+
+/// The last lines of the supervisor among those of all services (`seconds name: text`).
+pub(crate) fn last_words(log: &str) -> String {
+    let of_had = |line: &&str| line.split_once(' ').is_some_and(|(_, rest)| rest.starts_with("had:"));
+    let mut lines: Vec<&str> = log.lines().rev().filter(of_had).take(LAST_WORDS).collect();
+    if lines.is_empty() {
+        return format!("It printed nothing that is kept in {SERVICE_LOG}");
+    }
+    lines.reverse();
+    let plain = |c: char| if c.is_control() && c != '\n' { '?' } else { c };
+    format!("Its last lines, in seconds since the start:\n{}", lines.join("\n")).chars().map(plain).collect()
 }
 
 pub(crate) fn ask_at(socket: &Path, request: &Request) -> Result<Reply, AskError> {

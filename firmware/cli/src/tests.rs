@@ -149,7 +149,16 @@ fn the_supervisor_is_asked_and_its_faults_are_told() {
 
     let nobody = connection::ask_at(Path::new("/nonexistent/api.sock"), &Request::Status).unwrap_err();
     let told = connection::explain(&nobody);
-    assert!(told.contains("/run/twinpost/api.sock") && told.contains("/log/service.log"), "{told}");
+    assert!(told.contains("/run/twinpost/api.sock") && told.contains("/run/twinpost/service.log"), "{told}");
+}
+
+#[test]
+fn a_missing_supervisor_leaves_its_last_lines() {
+    let log = "1.000 had: old\n2.000 postfix: no\n".to_owned()
+        + &(0..8).map(|i| format!("3.00{i} had: line\t{i}\n")).collect::<String>();
+    let told = connection::last_words(&log);
+    assert!(told.ends_with("3.007 had: line?7") && told.contains("3.000 had: line?0"), "{told}");
+    assert!(!told.contains("old") && !told.contains("postfix"), "{told}");
 }
 
 #[test]
