@@ -213,7 +213,9 @@ impl World {
         let speaks = |link: &usize| {
             // What a life of the peer said that has ended says nothing of this one.
             let said = |at: u64| self.now - at < fresh && at >= self.units[1 - i].began;
-            self.carrier(*link) && unit.heard_at[*link].is_some_and(said)
+            // Nor does what came late over a cable that was pulled just then, although it has been plugged again (seed 2732397).
+            let plugged = |at: u64| self.carrier(*link) && at >= self.links.told[*link].1;
+            unit.heard_at[*link].is_some_and(|at| said(at) && plugged(at))
         };
         if let Some(link) = (0..LINKS).find(speaks) {
             self.violate(Check::Recorded, || {

@@ -24,6 +24,8 @@ pub(crate) struct Links {
     pub(crate) mute: [[bool; LINKS]; 2],
     pub(crate) loss_percent: [u8; LINKS],
     pub(crate) delay: [u64; LINKS],
+    /// Whether there is carrier, and since when.
+    pub(crate) told: [(bool, u64); LINKS],
     /// Datagrams that arrive twice, in percent.
     pub(crate) twice_percent: u8,
     /// Added to each delay at random, µs: later datagrams overtake earlier ones.
@@ -86,6 +88,9 @@ impl World {
 
     pub(crate) fn tell_carriers(&mut self, link: usize) {
         let up = self.carrier(link);
+        if self.links.told[link].0 != up {
+            self.links.told[link] = (up, self.now);
+        }
         for i in 0..2 {
             if self.units[i].runs(self.now) {
                 self.feed(i, Event::Carrier { link: LinkId::ALL[link], up });
@@ -143,6 +148,7 @@ impl World {
         }
         report.service = ServiceAddress { ipv4: [192, 0, 2, 11 + i as u8], mac: [2; 6] };
         report.health = self.health(i);
+        report.heard = self.last_heard(i);
         if self.is(Mutation::EpochsReversed) {
             report.epoch = Epoch(1_000_000 - report.epoch.0.min(1_000_000));
         }
@@ -157,6 +163,18 @@ impl World {
             }
             self.deliver(1 - i, link, what);
         }
+    }
+
+    /// What the unit says that it last heard, of its present supervisor's life.
+    fn last_heard(&self, i: usize) -> [Heard; LINKS] {
+        let unit = &self.units[i];
+        unit.heard_at.map(|at| match at.filter(|at| *at >= unit.began) {
+            Some(at) => {
+                let age_ms = u16::try_from((self.now - at) / MS).unwrap_or(u16::MAX);
+                Heard { sequence: 1, age_ms, lost: 0 }
+            }
+            None => Heard::default(),
+        })
     }
 
     fn deliver(&mut self, to: usize, link: usize, what: Arrival) {

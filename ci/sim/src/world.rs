@@ -345,7 +345,9 @@ impl World {
             let slow = if self.units[i].stressed_until > self.now { 4 } else { 1 };
             let (began, ends) = (self.now, self.now + Unit::duration(step) * slow);
             self.units[i].doing = Some(Doing { step, began, ends, fence: None });
-            self.units[i].draining |= step == Step::DrainMail && !self.is(Mutation::SkipDrain);
+            // Both hold the queue manager, also one that was started again since the drain.
+            let holds = matches!(step, Step::DrainMail | Step::StopMail);
+            self.units[i].draining |= holds && !self.is(Mutation::SkipDrain);
             if self.is(Mutation::ClaimBeforePromotion) && step == Step::Promote {
                 self.units[i].vips = true;
             }

@@ -26,6 +26,8 @@ pub(crate) struct Memory {
     pub(crate) probe_stale: bool,
     /// When the volumes were last promoted.
     pub(crate) took_at: Instant,
+    /// This unit was PRIMARY when it last heard its peer.
+    pub(crate) led: bool,
     /// When the role was last given up.
     pub(crate) gave_at: Option<Instant>,
     /// The role was handed over in vain: take it again.
@@ -69,6 +71,7 @@ impl Memory {
     pub(crate) fn taken(&mut self) {
         *self = Self {
             took_at: self.took_at,
+            led: self.led,
             gave_at: self.gave_at,
             probe_stale: self.probe_stale,
             followed: true,
@@ -91,6 +94,7 @@ impl Memory {
     pub(crate) fn restart(&mut self) {
         *self = Self {
             took_at: self.took_at,
+            led: self.led,
             gave_at: self.gave_at,
             probe_stale: self.probe_stale,
             stale: self.stale,
@@ -163,6 +167,11 @@ impl Ha {
             if self.volumes.iter().any(|volume| volume.promoted && volume.local == DiskState::Outdated) {
                 self.give_up(Then::Follow(Reason::GaveWay));
                 return None;
+            }
+            // A standby that does not hear this supervisor may be about to take over: without the addresses nothing shows it that the role is held.
+            let waited = self.looking_since + self.watch.threshold() + SILENT_OTHER;
+            if !self.is_heard() && !self.is_due(waited) {
+                return Some(Stay::LookingForPeer);
             }
             self.take(Reason::Boot, Ground::Resumed, Epoch::default());
             return None;

@@ -289,9 +289,14 @@ impl Ha {
             if self.is_current() && self.is_connected() {
                 self.take(Reason::TookBack, Ground::HandedOver, epoch);
             }
-        } else if self.is_peer_dead() || self.is_due(handing.until) {
+        } else if self.is_lost() || self.is_due(handing.until) {
             self.end_handing(false);
         }
+    }
+
+    /// The peer cannot take what it is offered. Silence alone does not say so while replication is connected: it may be taking the role.
+    fn is_lost(&self) -> bool {
+        self.is_verdict(Verdict::Gone) || (self.is_verdict(Verdict::Unresponsive) && !self.is_connected())
     }
 
     fn end_handing(&mut self, done: bool) {

@@ -225,7 +225,8 @@ impl Mail {
     /// # Errors
     /// A server that still runs.
     pub async fn stop(&self) -> Result<(), StopError> {
-        if !self.drained.swap(false, Ordering::Relaxed) {
+        // A Postfix that init started again since then delivers anew.
+        if !self.drained.swap(false, Ordering::Relaxed) || !drain::is_held() {
             // What has not ended by then is delivered twice at worst, which SMTP allows; the stop does not wait for it.
             let _ = drain::deliveries_end(&self.ports()).await;
         }

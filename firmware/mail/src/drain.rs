@@ -72,6 +72,21 @@ pub fn go_on() {
     signal_queue_manager(Signal::CONT);
 }
 
+/// Nothing hands out messages: a Postfix that was started again since it was held back has a queue manager that does.
+#[must_use]
+pub fn is_held() -> bool {
+    queue_managers().all(|pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+        stat.map_or(true, |stat| !is_running(&stat))
+    })
+}
+
+/// `proc_pid_stat(5)`: the state follows the name in parentheses; `T` is stopped, `Z` and `X` are dead.
+fn is_running(stat: &str) -> bool {
+    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+    !matches!(state, Some('T' | 'Z' | 'X'))
+}
+
 /// A volume that is not mounted has nothing to record.
 fn flush(spool: &Path) -> std::io::Result<()> {
     use rustix::fs::{Mode, OFlags};
@@ -124,15 +139,20 @@ pub async fn deliveries_end(ports: &[u16]) -> bool {
 }
 
 fn signal_queue_manager(signal: Signal) {
-    let pids = std::fs::read_to_string(PROCESSES).unwrap_or_default();
-    for pid in pids.lines().filter_map(|line| line.parse::<i32>().ok()).filter_map(Pid::from_raw) {
-        let name = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("comm"))
-            .unwrap_or_default();
-        if name.trim_end() == "qmgr" {
-            // One that has just ended hands out nothing either.
-            let _ = kill_process(pid, signal);
-        }
+    for pid in queue_managers() {
+        // One that has just ended hands out nothing either.
+        let _ = kill_process(pid, signal);
     }
+}
+
+fn queue_managers() -> impl Iterator<Item = Pid> {
+    let pids = std::fs::read_to_string(PROCESSES).unwrap_or_default();
+    let pids: Vec<Pid> =
+        pids.lines().filter_map(|line| line.parse::<i32>().ok()).filter_map(Pid::from_raw).collect();
+    pids.into_iter().filter(|pid| {
+        let name = std::fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero()));
+        name.is_ok_and(|name| name.trim_end() == "qmgr")
+    })
 }
 
 /// Whether a connection to a next hop's port, or one to Dovecot's LMTP socket, is open.
@@ -180,6 +200,14 @@ mod tests {
         let connected = "0000000000000000: 00000003 00000000 00000000 0001 03 12346 /run/dovecot/lmtp\n";
         assert!(!is_delivering("", listening, &[]));
         assert!(is_delivering("", connected, &[]));
+    }
+
+    #[test]
+    fn a_queue_manager_that_is_stopped_or_gone_is_held() {
+        assert!(is_running("812 (qmgr) S 800 800 800 0"));
+        assert!(is_running("812 (qmgr) R 800 800 800 0"));
+        assert!(!is_running("812 (qmgr) T 800 800 800 0"));
+        assert!(!is_running("812 (q) S (qmgr) Z 800 800"));
     }
 
     #[test]

@@ -68,6 +68,7 @@ impl Script {
             peer: Report {
                 service: ServiceAddress { ipv4: [192, 0, 2, 12], mac: [2; 6] },
                 health: Health { service_port: true, third_party: true, mail: true, storage: true },
+                heard: [Heard { sequence: 1, age_ms: 0, lost: 0 }; LINKS],
                 ..Report::default()
             },
             peer_id: UnitId(2),
@@ -164,6 +165,8 @@ impl Script {
                 ("SECONDARY", _) => self.peer.effective = EffectiveMode::Secondary,
                 ("HOLD-OFF", _) => self.peer.effective = EffectiveMode::HoldOff,
                 ("FAILED", _) => self.peer.effective = EffectiveMode::Failed,
+                ("deaf", "no") => self.peer.heard = [Heard { sequence: 1, age_ms: 0, lost: 0 }; LINKS],
+                ("deaf", _) => self.peer.heard = Default::default(),
                 ("health", "bad") => self.peer.health = Health::default(),
                 ("OFF", _) => self.peer.effective = EffectiveMode::Off,
                 ("epoch", value) => self.peer.epoch = Epoch(number(value)),
