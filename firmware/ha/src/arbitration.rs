@@ -70,10 +70,14 @@ impl Ha {
     }
 
     /// Two owners of the addresses that cannot hear each other: this one gives way when it cannot write, else by an order that knows no
-    /// epochs, on which both agree.
+    /// epochs, on which both agree. Before that, who was PRIMARY when the silence began and took the role back in it: a peer that
+    /// had its offer would have given way at once, so this one took over from a PRIMARY and waits for it.
     pub(crate) fn loses_contest(&self, lasted: Duration) -> bool {
         if is_frozen(&self.volumes) {
             return lasted >= CONTEST_MAX / 2;
+        }
+        if self.roles.led && lasted >= CONTEST_MAX * 3 / 4 {
+            return true;
         }
         let own = (self.settings.mode == ConfiguredMode::Primary, core::cmp::Reverse(self.settings.unit));
         lasted >= CONTEST_MAX

@@ -162,14 +162,14 @@ impl Ha {
     }
 
     /// Another host claims a virtual IP of this unit. The silent peer that claims it has taken over with a newer epoch, if
-    /// this unit was PRIMARY before the silence began; also when it has given the role up and taken it back since then.
+    /// this unit was PRIMARY before the silence began.
     pub(crate) fn vip_contested(&mut self, by_peer: bool) {
         if self.effective != EffectiveMode::Primary || !self.held.vips {
             return;
         }
         // So it has when it had handed the role over, and never heard that this unit took it.
         let handed = self.reason == Reason::HandedOver;
-        let before = self.watch.heard().is_some() && (handed || self.roles.led);
+        let before = self.watch.heard().is_some_and(|heard| handed || self.roles.took_at <= heard);
         // Unless it was PRIMARY when it fell silent, and has to give way: it has not heard this unit.
         let older = self
             .peer
