@@ -45,7 +45,7 @@ use plan::{Held, Plan, Running};
 use replication::Link;
 use switch::{Handing, Postponed, Requesting};
 use twinpost_types::{
-    ConfiguredMode, DiskState, EffectiveMode, Epoch, Health, Heard, Instant, Intent, LinkId, Report, UnitId,
+    ConfiguredMode, DiskState, EffectiveMode, Epoch, Health, Instant, Intent, LinkId, Report, UnitId,
     VOLUMES, VolumeReport,
 };
 use verdict::Watch;
@@ -443,14 +443,6 @@ impl Ha {
     /// The peer is heard and carries the service.
     fn is_peer_primary(&self) -> bool {
         self.living_peer().is_some_and(|report| report.effective == EffectiveMode::Primary)
-    }
-
-    /// The peer has heard this supervisor, not only the one before it.
-    fn is_heard(&self) -> bool {
-        let life = self.now().since(self.looking_since).as_millis();
-        let since =
-            |heard: &Heard| heard.sequence > 0 && heard.age_ms < u16::MAX && u128::from(heard.age_ms) <= life;
-        self.living_peer().is_some_and(|peer| peer.heard.iter().any(since))
     }
 
     fn is_peer_dead(&self) -> bool {

@@ -5,7 +5,7 @@ use crate::plan::{Ground, Then};
 use crate::{Ha, Reason, Stay, Verdict};
 use core::time::Duration;
 use twinpost_types::{
-    ConfiguredMode, DiskState, EffectiveMode, Epoch, Instant, Intent, OnFailure, Report, VolumeReport,
+    ConfiguredMode, DiskState, EffectiveMode, Epoch, Heard, Instant, Intent, OnFailure, Report, VolumeReport,
 };
 
 /// Two units without a primary: the preferred one waits this long for the other's plans to show.
@@ -184,6 +184,14 @@ impl Ha {
             return None;
         }
         self.data_stay().or(Some(Stay::LookingForPeer))
+    }
+
+    /// The peer has heard this supervisor, not only the one before it.
+    fn is_heard(&self) -> bool {
+        let life = self.now().since(self.looking_since).as_millis();
+        let since =
+            |heard: &Heard| heard.sequence > 0 && heard.age_ms < u16::MAX && u128::from(heard.age_ms) <= life;
+        self.living_peer().is_some_and(|peer| peer.heard.iter().any(since))
     }
 
     /// The peer is PRIMARY: follow it, as on-failure says.
