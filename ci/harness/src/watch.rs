@@ -131,6 +131,13 @@ impl Watch {
         self.view().events.iter().filter(|event| event.record.seq > after).cloned().collect()
     }
 
+    /// The first event of this name with a number above `after`.
+    #[must_use]
+    pub fn event(&self, after: u64, name: &str) -> Option<SeenEvent> {
+        let view = self.view();
+        view.events.iter().find(|event| event.record.seq > after && event.record.name == name).cloned()
+    }
+
     /// A guest time on the bench's clock; `None` while nothing is known of the guest's clock.
     #[must_use]
     pub fn on_bench(&self, guest_us: u64) -> Option<Micros> {

@@ -261,6 +261,8 @@ impl Player {
                 speaks.then(|| format!("{} still answers there", UNITS[*unit]))
             }
             Expectation::Event(unit, name, within) => {
+                // The shell tells with figures what the note after it tells without.
+                let name = if name == "handover-done" { "hand-over-done" } else { name };
                 let (left, [notes, begins]) = (left(within), self.marks);
                 let held = world.wait(left, |world| {
                     let noted = |(_, who, note): &(u64, usize, Note)| who == unit && event_name(note) == name;
@@ -268,6 +270,7 @@ impl Player {
                     began
                         || world.notes[notes..].iter().any(noted)
                         || (name == "replication" && world.syncs(*unit))
+                        || (name == "handover-report" && world.mail.is_drained())
                 });
                 (!held).then(|| format!("{} logged no such event since the last action", UNITS[*unit]))
             }

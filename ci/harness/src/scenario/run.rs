@@ -367,9 +367,11 @@ impl Runner<'_> {
             }
             Expectation::Event(unit, name, within) => {
                 let mark = self.marks[*unit];
-                let held = self.wait(since + *within, |pair| {
-                    pair.watch(*unit).events(mark).iter().any(|event| event.record.name == *name)
-                })?;
+                let seen = |pair: &Pair| pair.watch(*unit).event(mark, name);
+                let held = self.wait(since + *within, |pair| seen(pair).is_some())?;
+                if let Some(event) = seen(&self.pair) {
+                    (self.tell)(&format!("          {}: {}", UNITS[*unit], event.record.text));
+                }
                 (!held).then(|| format!("{} logged no such event since the last action", UNITS[*unit]))
             }
             Expectation::Whole(within) => {
