@@ -94,7 +94,9 @@ async fn measure(loser: &Layout, primary: &Layout, messages: usize) -> anyhow::R
     server.serve(Service::HandOver, move |request| {
         let taker = Arc::clone(&taker);
         async move {
+            let writer = Arc::clone(&taker);
             let answer = tokio::task::spawn_blocking(move || taker.handle(&request)).await;
+            tokio::task::spawn_blocking(move || writer.write_pending());
             answer.map_err(|error| error.to_string())
         }
     });

@@ -60,13 +60,26 @@ pub struct HandOver {
     /// restarted since knows neither.
     promotion: Mutex<([bool; VOLUMES], u64)>,
     listing: Mutex<Option<Listing>>,
-    progress: Mutex<Arc<Progress>>,
+    run: Mutex<Run>,
     /// Held by the thread that passes: a drive that hangs must not get a second one.
     passing: Arc<tokio::sync::Mutex<()>>,
     /// The operator gives up what only this copy holds.
     discard: AtomicBool,
     /// Volumes that are not replicated; `local` has their work.
     local: Local,
+}
+
+/// A hand-over from its beginning until all is confirmed: a pass, or several of them.
+struct Run {
+    progress: Arc<Progress>,
+    began: Instant,
+    complete: bool,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self { progress: Arc::default(), began: Instant::now(), complete: true }
+    }
 }
 
 struct Listing {
@@ -130,7 +143,7 @@ impl HandOver {
             server: Arc::new(Server::new(Layout::default(), unit, Box::new(Arc::clone(mail)))),
             promotion: Mutex::default(),
             listing: Mutex::default(),
-            progress: Mutex::default(),
+            run: Mutex::default(),
             passing: Arc::default(),
             discard: AtomicBool::new(false),
             local: Local::new(local),
@@ -147,6 +160,9 @@ impl HandOver {
         let server = Arc::clone(&self.server);
         let answer = tokio::task::spawn_blocking(move || server.handle(&request));
         let answer = answer.await.map_err(|error| error.to_string())?;
+        // Not waited for: meanwhile the other unit hears the answer and sends more.
+        let server = Arc::clone(&self.server);
+        tokio::task::spawn_blocking(move || server.write_pending());
         let after = self.server.served();
         if after.recognised > before.recognised {
             let text = format!(
@@ -173,6 +189,8 @@ impl HandOver {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         // Two volumes that are not replicated have nothing in common.
         let equal = VolumeId::ALL.map(|volume| equal[volume.index()] && !self.local.is(volume));
+        // Whatever is passed next is another hand-over.
+        lock(&self.run).complete = true;
         *lock(&self.promotion) = (equal, now.saturating_sub(CLOCKS_DIFFER).as_secs());
     }
 
@@ -276,8 +294,7 @@ impl HandOver {
         }
         let control = self.control.clone().ok_or(HandOverError::NoChannel)?;
         let turn = Arc::clone(&self.passing).try_lock_owned().map_err(|_| HandOverError::Busy)?;
-        let progress = Arc::new(Progress::default());
-        *lock(&self.progress) = Arc::clone(&progress);
+        let progress = self.begin();
         let runtime = tokio::runtime::Handle::current();
         let shared = Arc::clone(&progress);
         let [queue, _] = *self.volumes.borrow();
@@ -289,7 +306,6 @@ impl HandOver {
             let layout = Layout::at(&copies.root(VolumeId::Queue), &copies.root(VolumeId::Data));
             Ok(runtime.block_on(pass::pass(&layout, source, &Wire(control), &shared))?)
         };
-        let began = Instant::now();
         let mut pass = tokio::task::spawn_blocking(work);
         let ended = tokio::select! {
             ended = &mut pass => ended,
@@ -299,13 +315,41 @@ impl HandOver {
             }
         };
         let counts = ended.map_err(HandOverError::Thread)??;
-        let text = format!(
-            "passed to the PRIMARY and confirmed there in {:.1} s: {}",
-            began.elapsed().as_secs_f64(),
-            words(counts)
-        );
+        let text =
+            format!("passed to the PRIMARY and confirmed there {}: {}", self.complete(), words(counts));
         self.shared.event("handover-done", &text);
         Ok(())
+    }
+
+    /// A pass begins, or goes on where one was ended before all was confirmed.
+    fn begin(&self) -> Arc<Progress> {
+        let mut run = lock(&self.run);
+        if run.complete {
+            *run = Run { complete: false, ..Run::default() };
+        }
+        run.progress.resume();
+        Arc::clone(&run.progress)
+    }
+
+    /// All is confirmed; how long that took since the first pass began, and how fast it was.
+    fn complete(&self) -> String {
+        let mut run = lock(&self.run);
+        run.complete = true;
+        pace(&run)
+    }
+
+    /// How far a pass is, while one goes on.
+    pub fn under_way(&self) -> Option<String> {
+        let run = lock(&self.run);
+        if run.complete || self.passing.try_lock().is_ok() {
+            return None;
+        }
+        let counts = run.progress.counts();
+        let (found, confirmed) = (counts.queue_found + counts.mail_found, passed(counts));
+        Some(format!(
+            "what only this unit holds is being passed to the PRIMARY: of {found} messages found so far {confirmed} are confirmed {}",
+            pace(&run)
+        ))
     }
 
     /// What this copy holds that the other unit may lack, the first `opened` with envelopes. Only while the volumes are not promoted; of
@@ -334,7 +378,7 @@ impl HandOver {
 
     /// What the pass that goes on, or the last one, has done; and what this unit took as primary.
     pub fn counts(&self) -> (Counts, u64) {
-        (lock(&self.progress).counts(), self.server.served().taken)
+        (lock(&self.run).progress.counts(), self.server.served().taken)
     }
 }
 
@@ -398,6 +442,18 @@ async fn follow_queue(shared: Arc<Shared>, epoch: u64) {
             return;
         }
     }
+}
+
+/// How long it has taken, and how fast that is.
+fn pace(run: &Run) -> String {
+    let seconds = run.began.elapsed().as_secs_f64();
+    #[allow(clippy::cast_precision_loss, reason = "for people")]
+    let rate = passed(run.progress.counts()) as f64 / seconds.max(0.001);
+    format!("in {seconds:.1} s, {rate:.0} messages a second")
+}
+
+fn passed(counts: Counts) -> u64 {
+    counts.queue_passed + counts.mail_passed
 }
 
 fn at_risk_words(one: &AtRisk) -> String {

@@ -19,8 +19,8 @@ pub async fn list(unit: &Unit) -> Reply {
         taken,
         ..Leftovers::default()
     };
-    match in_use(unit) {
-        Some(why) => answer.state = why,
+    match unit.executor.handover.under_way().or_else(|| in_use(unit)) {
+        Some(state) => answer.state = state,
         None => match unit.executor.handover.leftovers(LEFTOVERS_MAX).await {
             Ok(all) => {
                 answer.found = u64::try_from(all.len()).unwrap_or(u64::MAX);

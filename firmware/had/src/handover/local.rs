@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use twinpost_mail::handover::Layout;
 use twinpost_mail::handover::message::Counts;
-use twinpost_mail::handover::pass::{self, PassError, Progress, Source};
+use twinpost_mail::handover::pass::{self, PassError, Source};
 use twinpost_storage::stale::{Look, StaleCopies};
 use twinpost_storage::volume;
 use twinpost_types::{EffectiveMode, VOLUMES, VolumeId};
@@ -70,7 +70,7 @@ impl HandOver {
         self.local.serving.store(true, Ordering::SeqCst);
         let ended = async {
             loop {
-                lock(&self.progress).stop();
+                lock(&self.run).progress.stop();
                 self.local.stop.notify_waiters();
                 match self.passing.try_lock() {
                     Ok(_) => return,
@@ -109,8 +109,11 @@ impl HandOver {
                 Ok(counts) => {
                     told.clear();
                     self.local.emptied.store(!self.local.serving.load(Ordering::SeqCst), Ordering::SeqCst);
-                    let text =
-                        format!("of volumes that are not synchronised, to the PRIMARY: {}", words(counts));
+                    let text = format!(
+                        "of volumes that are not synchronised, to the PRIMARY {}: {}",
+                        self.complete(),
+                        words(counts)
+                    );
                     self.shared.event("handover-done", &text);
                 }
                 Err(HandOverError::Pass(PassError::Stopped)) => {}
@@ -129,8 +132,7 @@ impl HandOver {
     async fn pass_local(&self) -> Result<Counts, HandOverError> {
         let control = self.control.clone().ok_or(HandOverError::NoChannel)?;
         let turn = Arc::clone(&self.passing).try_lock_owned().map_err(|_| HandOverError::Busy)?;
-        let progress = Arc::new(Progress::default());
-        *lock(&self.progress) = Arc::clone(&progress);
+        let progress = self.begin();
         if self.local.serving.load(Ordering::SeqCst) {
             return Err(HandOverError::Pass(PassError::Stopped));
         }

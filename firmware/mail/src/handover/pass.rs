@@ -62,6 +62,11 @@ impl Progress {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Another pass goes on where one was ended: what was passed stays counted, and what is found is counted anew.
+    pub fn resume(&self) {
+        self.stop.store(false, Ordering::Relaxed);
+    }
+
     /// Ends the hand-over before its next request.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -99,7 +104,7 @@ pub async fn pass<C: Channel>(
     channel: &C,
     progress: &Progress,
 ) -> Result<Counts, PassError> {
-    progress.update(|counts| *counts = Counts::default());
+    progress.update(|counts| (counts.queue_found, counts.mail_found) = (0, 0));
     let empties = source == Source::Local;
     let mut sender = Sender::new(channel, progress, empties);
     let Response::Ready { unit, .. } = sender.call(&Request::Begin { version: VERSION }).await? else {

@@ -6,6 +6,7 @@ use super::{FOLDER, Layout};
 use rustix::fs::{Gid, Mode, Uid, chmod, chown};
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -40,16 +41,27 @@ pub fn parts(layout: &Layout) -> io::Result<Vec<(PathBuf, Option<Key>)>> {
     Ok(all)
 }
 
-/// Gives a part its owner and mode, which come from this unit and not from the other one.
-pub fn finish_part(layout: &Layout, item: &Item, file: &File) -> io::Result<()> {
+/// A new part, empty, with the owner and mode that this unit's programs expect: they are not those of the other one.
+pub fn create_part(layout: &Layout, item: &Item) -> io::Result<File> {
     let (owner, mode) = match item {
         Item::Mail { .. } => (layout.vmail, 0o600),
         // What its owner may execute is whole (Postfix `mail_queue.h`); logs are plain files.
         Item::Queue { folder, .. } if folder.is_log() => (layout.postfix, 0o600),
         Item::Queue { .. } => (layout.postfix, 0o700),
     };
-    rustix::fs::fchown(file, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)))?;
-    Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?)
+    let path = part(layout, item);
+    // One that an interruption left may have another mode: it is made anew, so that none has to be set.
+    let mut new = File::options();
+    new.write(true).create_new(true).mode(mode);
+    let file = match new.open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            std::fs::remove_file(&path)?;
+            new.open(&path)
+        }
+        other => other,
+    }?;
+    rustix::fs::fchown(&file, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)))?;
+    Ok(file)
 }
 
 /// Renames a part into its place. A part that is gone was placed before.

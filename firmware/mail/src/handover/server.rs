@@ -32,6 +32,8 @@ struct State {
     /// Epoch in which the volumes are mounted.
     epoch: Option<u64>,
     pass: Option<Pass>,
+    /// Why pieces that were answered already could not be written: the answer to the next request.
+    failed: Option<Response>,
     served: Served,
 }
 
@@ -60,6 +62,8 @@ struct Pass {
     common: BTreeMap<Key, bool>,
     live: HashSet<Key>,
     ledger: Ledger,
+    /// Answered, and not written yet: it is while the next request is on its way.
+    pending: Vec<Piece>,
     partial: Option<Partial>,
     whole: Vec<(Item, [u8; 32])>,
     /// Those of them, path and queue id, that may go to a mailbox here.
@@ -84,6 +88,17 @@ enum TakeError {
     Refused(&'static str),
     #[error("the primary cannot store handed-over mail: {0}")]
     Io(#[from] io::Error),
+}
+
+impl TakeError {
+    /// Ends the pass: whatever was not confirmed is offered again after the next `Begin`.
+    fn end(&self, state: &mut State) -> Response {
+        state.pass = None;
+        match self {
+            Self::Refused(_) => Response::Refused(self.to_string()),
+            Self::NotNow(_) | Self::Io(_) => Response::NotNow(self.to_string()),
+        }
+    }
 }
 
 /// Puts into place what the ledger names and an interruption left behind, and deletes the rest of the parts. Returns how many
@@ -170,6 +185,7 @@ impl Server {
         let mut state = self.state();
         state.epoch = None;
         state.pass = None;
+        state.failed = None;
     }
 
     /// What was done since this unit is primary.
@@ -178,19 +194,16 @@ impl Server {
         self.state().served
     }
 
-    /// Answers one request.
+    /// Answers one request. Pieces are written by [`Self::write_pending`], or before the next answer.
     #[must_use]
     pub fn handle(&self, request: &[u8]) -> Vec<u8> {
         let response = match Request::decode(request) {
             Ok(request) => {
                 let mut state = self.state();
-                self.answer(&mut state, request).unwrap_or_else(|error| {
-                    // Whatever was not confirmed is offered again after the next `Begin`.
-                    state.pass = None;
-                    match error {
-                        TakeError::Refused(_) => Response::Refused(error.to_string()),
-                        TakeError::NotNow(_) | TakeError::Io(_) => Response::NotNow(error.to_string()),
-                    }
+                self.catch_up(&mut state);
+                let failed = state.failed.take().filter(|_| !matches!(request, Request::Begin { .. }));
+                failed.unwrap_or_else(|| {
+                    self.answer(&mut state, request).unwrap_or_else(|error| error.end(&mut state))
                 })
             }
             Err(error) => Response::Refused(error.to_string()),
@@ -198,11 +211,31 @@ impl Server {
         response.encode()
     }
 
+    /// Writes the pieces that were answered: while the loser hears the answer and sends more. What fails is told by the next answer.
+    pub fn write_pending(&self) {
+        self.catch_up(&mut self.state());
+    }
+
+    fn catch_up(&self, state: &mut State) {
+        let Some(pass) = &mut state.pass else { return };
+        let pieces = std::mem::take(&mut pass.pending);
+        if pieces.is_empty() {
+            return;
+        }
+        let domains = self.deliveries.local_domains();
+        if let Err(error) = pieces.into_iter().try_for_each(|piece| pass.store(&self.layout, piece, &domains))
+        {
+            state.failed = Some(error.end(state));
+        }
+    }
+
     fn answer(&self, state: &mut State, request: Request) -> Result<Response, TakeError> {
         let epoch = state.epoch.ok_or(TakeError::NotNow("this unit is not primary"))?;
         if let Request::Begin { version: VERSION } = request {
             state.pass = None;
             state.pass = Some(Pass::begin(&self.layout, epoch, &*self.deliveries)?);
+            // What an interrupted one confirmed need not wait for the end of this one.
+            place::wake(&self.layout.spool());
             return Ok(Response::Ready { epoch, unit: self.unit });
         }
         let pass = state.pass.as_mut().ok_or(TakeError::NotNow("the hand-over has to begin again"))?;
@@ -212,8 +245,7 @@ impl Server {
             Request::Common { after } => Ok(pass.common(after)),
             Request::Settle { finished, mailboxes } => self.settle(pass, &finished, mailboxes),
             Request::Store(pieces) => {
-                let domains = self.deliveries.local_domains();
-                pieces.into_iter().try_for_each(|piece| pass.store(&self.layout, piece, &domains))?;
+                pass.pending = pieces;
                 Ok(Response::Stored)
             }
             Request::Confirm => {
@@ -228,6 +260,9 @@ impl Server {
                 state.served.last = counts;
                 // Everything is confirmed; a report that cannot be written is no reason to do it again.
                 let _ = report::add_hand_over(&self.layout, counts);
+                // Not before: deliveries would take the processor from the hand-over, and this unit's mail has no second copy until it
+                // has ended. New mail wakes the queue manager anyhow, and it looks by itself when the loser never comes back.
+                place::wake(&self.layout.spool());
                 Ok(Response::Finished)
             }
         }
@@ -272,6 +307,7 @@ impl Pass {
             common,
             live: scan::queue_keys(layout)?.into_iter().collect(),
             ledger: Ledger::open(&layout.queue)?,
+            pending: Vec::new(),
             partial: None,
             whole: Vec::new(),
             local: Vec::new(),
@@ -298,7 +334,7 @@ impl Pass {
             if self.whole.len() >= UNCONFIRMED_MAX {
                 return Err(TakeError::Refused("too many messages without a confirmation"));
             }
-            let file = File::create(place::part(layout, &piece.item))?;
+            let file = place::create_part(layout, &piece.item)?;
             let Piece { item, length, .. } = &piece;
             self.partial =
                 Some(Partial { item: item.clone(), file, hash: Sha256::new(), next: 0, length: *length });
@@ -316,7 +352,6 @@ impl Pass {
             {
                 self.local.push((place::part(layout, &partial.item), id.clone()));
             }
-            place::finish_part(layout, &partial.item, &partial.file)?;
             self.whole.push((partial.item, partial.hash.finalize().into()));
         } else {
             self.partial = Some(partial);
@@ -346,7 +381,6 @@ impl Pass {
         let confirmed = whole.iter().map(|(item, digest)| (item.key(), *digest)).collect();
         let taken: Vec<Item> = whole.into_iter().map(|(item, _)| item).collect();
         let recognised = put(layout, &taken, &self.had[1], &mut self.ledger, Some(deliveries))?;
-        place::wake(&layout.spool());
         Ok((confirmed, recognised))
     }
 }

@@ -1,6 +1,7 @@
 //! Whole hand-overs between two folders, with interruptions at every point.
 
 mod local;
+mod resumed;
 mod twins;
 
 use super::item::{Item, QueueFolder};
@@ -26,6 +27,8 @@ struct Wire<'a> {
     calls: AtomicUsize,
     breaks_at: usize,
     answered: bool,
+    /// Pieces are written as soon as they are answered, not before the next answer.
+    writes: bool,
 }
 
 impl Channel for Wire<'_> {
@@ -36,12 +39,15 @@ impl Channel for Wire<'_> {
             return gone();
         }
         let answer = self.server.handle(&request);
+        if self.writes {
+            self.server.write_pending();
+        }
         if breaks { gone() } else { Ok(answer) }
     }
 }
 
 fn wire(server: &Server) -> Wire<'_> {
-    Wire { server, calls: AtomicUsize::new(0), breaks_at: usize::MAX, answered: false }
+    Wire { server, calls: AtomicUsize::new(0), breaks_at: usize::MAX, answered: false, writes: false }
 }
 
 /// No Postfix runs here: counts how often it would be held back.
@@ -228,18 +234,18 @@ fn what_was_handed_over_and_delivered_is_not_taken_again() {
 
 #[test]
 fn an_interruption_at_any_call_loses_and_doubles_nothing() {
-    for answered in [false, true] {
+    for (answered, writes) in [(false, false), (true, false), (false, true), (true, true)] {
         for breaks_at in 0.. {
             let (loser, winner) = split();
             let server = winner.server(6);
-            let broken = Wire { breaks_at, answered, ..wire(&server) };
+            let broken = Wire { breaks_at, answered, writes, ..wire(&server) };
             if loser.pass(&broken).is_ok() {
                 assert!(breaks_at > 8, "the test interrupts something");
                 break;
             }
             loser.pass(&wire(&server)).unwrap();
             let found = (files(&winner.layout.spool()), files(&winner.layout.mailboxes()));
-            assert_eq!(found, expected(), "broken at {breaks_at}, answered {answered}");
+            assert_eq!(found, expected(), "broken at {breaks_at}, answered {answered}, writes {writes}");
         }
     }
 }
