@@ -160,7 +160,7 @@ impl HandOver {
         let server = Arc::clone(&self.server);
         let answer = tokio::task::spawn_blocking(move || server.handle(&request));
         let answer = answer.await.map_err(|error| error.to_string())?;
-        // Not waited for: meanwhile the other unit hears the answer and sends more.
+        // Not waited for: meanwhile the other unit hears the answer and sends more, and nothing here waits for the drive.
         let server = Arc::clone(&self.server);
         tokio::task::spawn_blocking(move || server.write_pending());
         let after = self.server.served();

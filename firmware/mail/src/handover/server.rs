@@ -25,6 +25,8 @@ pub struct Server {
     unit: u64,
     deliveries: Box<dyn Deliveries>,
     state: Mutex<State>,
+    /// Never held over work: who asks must not wait for a drive.
+    served: Mutex<Served>,
 }
 
 #[derive(Debug, Default)]
@@ -34,7 +36,6 @@ struct State {
     pass: Option<Pass>,
     /// Why pieces that were answered already could not be written: the answer to the next request.
     failed: Option<Response>,
-    served: Served,
 }
 
 /// What was done since the server was opened.
@@ -172,12 +173,13 @@ impl Server {
     /// For the volumes of `layout` on this unit; refuses everything until it is opened.
     #[must_use]
     pub fn new(layout: Layout, unit: u64, deliveries: Box<dyn Deliveries>) -> Self {
-        Self { layout, unit, deliveries, state: Mutex::default() }
+        Self { layout, unit, deliveries, state: Mutex::default(), served: Mutex::default() }
     }
 
     /// The volumes are mounted and this unit is primary.
     pub fn open(&self, epoch: u64) {
         *self.state() = State { epoch: Some(epoch), ..State::default() };
+        *self.lock_served() = Served::default();
     }
 
     /// The volumes are about to be unmounted: waits for a request under way and holds no file open any more.
@@ -188,10 +190,10 @@ impl Server {
         state.failed = None;
     }
 
-    /// What was done since this unit is primary.
+    /// What was done since this unit is primary. Waits for nothing.
     #[must_use]
     pub fn served(&self) -> Served {
-        self.state().served
+        *self.lock_served()
     }
 
     /// Answers one request. Pieces are written by [`Self::write_pending`], or before the next answer.
@@ -250,14 +252,17 @@ impl Server {
             }
             Request::Confirm => {
                 let (confirmed, recognised) = pass.confirm(&self.layout, &*self.deliveries)?;
-                state.served.taken += u64::try_from(confirmed.len()).unwrap_or(0);
-                state.served.recognised += recognised;
+                let mut served = self.lock_served();
+                served.taken += u64::try_from(confirmed.len()).unwrap_or(0);
+                served.recognised += recognised;
                 Ok(Response::Confirmed(confirmed))
             }
             Request::Finish(counts) => {
                 state.pass = None;
-                state.served.ended += 1;
-                state.served.last = counts;
+                let mut served = self.lock_served();
+                served.ended += 1;
+                served.last = counts;
+                drop(served);
                 // Everything is confirmed; a report that cannot be written is no reason to do it again.
                 let _ = report::add_hand_over(&self.layout, counts);
                 // Not before: deliveries would take the processor from the hand-over, and this unit's mail has no second copy until it
@@ -283,6 +288,10 @@ impl Server {
         let number = |count| u64::try_from(count).unwrap_or(u64::MAX);
         let (messages, recipients) = (number(marked.messages.len()), number(marked.recipients()));
         Ok(Response::Settled { messages, recipients })
+    }
+
+    fn lock_served(&self) -> MutexGuard<'_, Served> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
