@@ -150,6 +150,10 @@ impl World {
             return None;
         }
         if doing.fence.is_some() || doing.ends + STEP_LIMIT <= self.now {
+            if doing.step == Step::StopMail {
+                // init has killed its processes: they end where they wait for the disk.
+                self.simple(i, Step::StopMail);
+            }
             return Some(Err(Fault::TimedOut));
         }
         let unit = &mut self.units[i];

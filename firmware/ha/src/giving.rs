@@ -120,16 +120,27 @@ impl Ha {
             // The machine restarts anyway; whatever can still be given up before it is. The peer does not wait for addresses to go, so
             // the restart must be quick when they stay.
             Then::Leave(leave) => {
-                self.held.set(step, false);
+                self.held.set(step, step == Step::StopMail);
                 if (step, leave) == (Step::ReleaseVips, Step::Reboot)
                     && let Some(plan) = &mut self.plan
                 {
                     plan.purpose = Purpose::GiveUp { then: Then::Leave(Step::Reset) };
                 }
             }
-            // Mail that cannot be stopped keeps the volumes busy: the next steps show it.
-            _ if step == Step::StopMail => self.held.set(step, false),
+            // Mail that cannot be stopped keeps the volumes busy: the next steps show it. Until then it counts as there.
+            _ if step == Step::StopMail => {}
             _ => self.reset(),
+        }
+    }
+
+    /// A step out of the role succeeded.
+    pub(crate) fn undone(&mut self, step: Step) {
+        self.held.set(step, false);
+        match step {
+            Step::ReleaseVips => self.roles.lease_lost = false,
+            // Nothing of it can be open any more.
+            Step::Unmount | Step::Demote => self.held.mail = false,
+            _ => {}
         }
     }
 

@@ -16,6 +16,8 @@ const PROBE_LIMIT: Duration = Duration::from_secs(10);
 /// When only silence speaks against a peer whose kernel still answers, the virtual IPs must be claimed this long after the
 /// threshold at the latest: a primary that is cut off goes on alone when nobody claimed them by then (`fence`).
 const CLAIM_LIMIT: Duration = Duration::from_secs(8);
+/// A step before the promotion that takes this long makes the look for the virtual IPs an old one: the peer may have come back meanwhile.
+const LOOK_OLD: Duration = Duration::from_secs(5);
 /// First pause after a plan failed; doubled each time.
 pub(crate) const RETRY: Duration = Duration::from_secs(5);
 /// Doublings of this pause: at most 80 s.
@@ -131,6 +133,10 @@ pub(crate) struct Plan {
     pub(crate) crowded: Option<Instant>,
     /// The promotion was asked for: from here on only an undoing in reverse leads back.
     promoting: bool,
+    /// The dead peer was heard while a step ran.
+    void: bool,
+    /// When somebody was looked for at the virtual IPs.
+    looked: Option<Instant>,
 }
 
 impl Plan {
@@ -143,6 +149,8 @@ impl Plan {
             claim_by: None,
             crowded: None,
             promoting: false,
+            void: false,
+            looked: None,
         }
     }
 
@@ -229,6 +237,11 @@ impl Ha {
             } else if self.is_overtaken() {
                 // The step may hang: what is held is given up after it, or by a reset.
                 self.give_up(Then::Follow(Reason::PeerIsPrimary));
+            } else if self.is_void()
+                && let Some(plan) = self.plan.as_mut().filter(|plan| plan.ground() == Some(Ground::PeerDead))
+            {
+                // It may be silent again when the step ends.
+                plan.void = true;
             }
             return;
         }
@@ -243,6 +256,10 @@ impl Ha {
                 self.changed = true;
             }
             return;
+        }
+        let old = plan.looked.is_some_and(|at| now.since(at) >= LOOK_OLD);
+        if old && !plan.promoting && plan.tasks.front() != Some(&Task::ProbeVips) {
+            let _ = plan.tasks.push_front(Task::ProbeVips);
         }
         match plan.tasks.pop_front() {
             Some(Task::AskRemote) => {
@@ -284,29 +301,15 @@ impl Ha {
     /// A way into the role is given up when its ground is gone: until the promotion begins this costs nothing.
     fn settle_abort(&mut self) {
         let Some(plan) = &self.plan else { return };
-        let Some(ground) = plan.ground() else { return };
+        if plan.ground().is_none() {
+            return;
+        }
         let late = plan.claim_by.is_some_and(|by| self.now() >= by) && !self.held.vips;
         if late {
             self.yield_to_peer();
             return;
         }
-        if plan.promoting {
-            return;
-        }
-        // A newer offer asks for a newer epoch: this unit was slow, and the peer had the role again meanwhile.
-        let epoch = self.timeline.map_or(Epoch::default(), |timeline| timeline.epoch);
-        let handed = matches!(
-            self.living_peer().map(|peer| peer.intent),
-            Some(Intent::HandOver(offered)) if offered <= epoch
-        );
-        let void = match ground {
-            // Also when it says that it leaves: until it has given everything up it may still write.
-            Ground::PeerDead => self.is_verdict(Verdict::Alive) && !self.watch.has_left(),
-            Ground::Connected => self.is_peer_primary() || !self.is_connected(),
-            Ground::HandedOver => !handed || !self.is_connected(),
-            Ground::PeerUnable | Ground::Forced | Ground::Resumed => self.is_peer_primary(),
-        };
-        if !void {
+        if plan.promoting || !(plan.void || self.is_void()) {
             return;
         }
         if plan.probing.is_some() {
@@ -314,6 +317,25 @@ impl Ha {
         }
         self.plan = None;
         self.changed = true;
+    }
+
+    /// The ground of the way into the role is gone.
+    fn is_void(&self) -> bool {
+        let Some(plan) = self.plan.as_ref().filter(|plan| !plan.promoting) else { return false };
+        let Some(ground) = plan.ground() else { return false };
+        // A newer offer asks for a newer epoch: this unit was slow, and the peer had the role again meanwhile.
+        let epoch = self.timeline.map_or(Epoch::default(), |timeline| timeline.epoch);
+        let handed = matches!(
+            self.living_peer().map(|peer| peer.intent),
+            Some(Intent::HandOver(offered)) if offered <= epoch
+        );
+        match ground {
+            // Also when it says that it leaves: until it has given everything up it may still write.
+            Ground::PeerDead => self.is_verdict(Verdict::Alive) && !self.watch.has_left(),
+            Ground::Connected => self.is_peer_primary() || !self.is_connected(),
+            Ground::HandedOver => !handed || !self.is_connected(),
+            Ground::PeerUnable | Ground::Forced | Ground::Resumed => self.is_peer_primary(),
+        }
     }
 
     /// Who answered for the virtual IPs.
@@ -331,6 +353,7 @@ impl Ha {
             return;
         }
         plan.probing = None;
+        plan.looked = Some(self.clock.own());
         match answer {
             VipAnswer::Nobody => {}
             VipAnswer::Peer { mail: true } => {
@@ -382,7 +405,7 @@ impl Ha {
             (Purpose::GiveUp { then }, Ok(())) if step == Step::DrainMail => self.drained(then),
             // A step into the role that was still running when it was given up: its undoing follows.
             (Purpose::GiveUp { .. }, _) if !is_undoing(step) => {}
-            (Purpose::GiveUp { .. }, Ok(())) => self.held.set(step, false),
+            (Purpose::GiveUp { .. }, Ok(())) => self.undone(step),
             (Purpose::GiveUp { then }, Err(_)) => self.undo_failed(step, then),
         }
     }

@@ -74,6 +74,8 @@ impl Memory {
             led: self.led,
             gave_at: self.gave_at,
             probe_stale: self.probe_stale,
+            // The claim may have ended after it.
+            lease_lost: self.lease_lost,
             followed: true,
             ..Self::default()
         };
