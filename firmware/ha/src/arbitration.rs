@@ -76,7 +76,7 @@ impl Ha {
         if is_frozen(&self.volumes) {
             return lasted >= CONTEST_MAX / 2;
         }
-        if self.roles.led && lasted >= CONTEST_MAX * 3 / 4 {
+        if self.roles.led && lasted >= CONTEST_MAX / 3 {
             return true;
         }
         let own = (self.settings.mode == ConfiguredMode::Primary, core::cmp::Reverse(self.settings.unit));

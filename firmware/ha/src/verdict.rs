@@ -27,8 +27,8 @@ const CARRIER_SPACINGS: u32 = 2;
 const LAST_ANSWER: u32 = 4;
 /// Once decided or answered, the peer's kernel is looked at again this often: it may die later than its program.
 const PROBE_AGAIN: Duration = Duration::from_secs(1);
-/// Proof of death replaces a look for the virtual IPs for this long.
-const PROOF_FRESH: Duration = Duration::from_secs(1);
+/// Proof of death replaces a look for the virtual IPs for this long: less than any peer needs from its own proof to its claim.
+const PROOF_FRESH: Duration = Duration::from_millis(100);
 /// A dying gasp needs this much silence after it when the volumes were still promoted: the beat that follows is missed.
 const GASP_INTERVALS: u32 = 2;
 
