@@ -247,6 +247,8 @@ impl Ha {
         }
         self.settle_abort();
         let now = self.now();
+        // Slow steps after the promotion, and a silence since: the peer saw no addresses here, and may have taken over.
+        let unresponsive = self.settings.vips > 0 && self.is_verdict(Verdict::Unresponsive);
         let Some(plan) = &mut self.plan else { return };
         if let Some(since) = plan.asking.or(plan.probing) {
             if self.is_due(since + PROBE_LIMIT) {
@@ -257,8 +259,14 @@ impl Ha {
             }
             return;
         }
-        let old = plan.looked.is_some_and(|at| now.since(at) >= LOOK_OLD);
-        if old && !plan.promoting && plan.tasks.front() != Some(&Task::ProbeVips) {
+        let old = |at: Instant| now.since(at) >= LOOK_OLD;
+        let again = match plan.tasks.front() {
+            Some(Task::Do(Step::ClaimVips)) => unresponsive && plan.looked.is_none_or(old),
+            Some(Task::Do(_)) => !plan.promoting && plan.looked.is_some_and(old),
+            _ => false,
+        };
+        if again {
+            // What was done of the plan has left a place free.
             let _ = plan.tasks.push_front(Task::ProbeVips);
         }
         match plan.tasks.pop_front() {
