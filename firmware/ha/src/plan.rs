@@ -15,7 +15,7 @@ const STEP_LIMIT: Duration = Duration::from_secs(120);
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
 /// When only silence speaks against a peer whose kernel still answers, the virtual IPs must be claimed this long after the
 /// threshold at the latest: a primary that is cut off goes on alone when nobody claimed them by then (`fence`).
-const CLAIM_LIMIT: Duration = Duration::from_secs(8);
+pub(crate) const CLAIM_LIMIT: Duration = Duration::from_secs(8);
 /// A step before the promotion that takes this long makes the look for the virtual IPs an old one: the peer may have come back meanwhile.
 const LOOK_OLD: Duration = Duration::from_secs(5);
 /// First pause after a plan failed; doubled each time.
@@ -163,6 +163,11 @@ impl Plan {
     /// The way into the role is past its last look around: nothing of the peer is accepted any more.
     pub(crate) fn is_promoting(&self) -> bool {
         self.promoting
+    }
+
+    /// Somebody is being looked for at the virtual IPs, or was.
+    pub(crate) fn has_looked(&self) -> bool {
+        self.promoting || self.probing.is_some() || self.looked.is_some()
     }
 
     pub(crate) fn ground(&self) -> Option<Ground> {

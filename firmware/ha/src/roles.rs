@@ -1,7 +1,7 @@
 //! Which role this unit takes: boot, the standby's view of a dead peer, two units without a primary
 //! (`spec/ha.md` section 4). It begins plans; `plan` carries them out, `switch` and `arbitration` know their own cases.
 
-use crate::plan::{Ground, Then};
+use crate::plan::{Ground, Plan, Then};
 use crate::{Ha, Reason, Stay, Verdict};
 use core::time::Duration;
 use twinpost_types::{
@@ -351,10 +351,11 @@ impl Ha {
             && self.living_peer().is_some_and(|peer| {
                 peer.intent == Intent::RequestOutdate || peer.volumes.iter().any(writes_alone)
             });
-        let went_alone = !self.is_peer_outdated()
-            && self
-                .living_peer()
-                .is_some_and(|peer| peer.volumes.iter().any(|volume| volume.peer == DiskState::Outdated));
+        // Said just now, be it the peer's last word.
+        let told = self.peer.filter(|_| self.watch.heard() == Some(self.now()));
+        let says_so =
+            |(_, peer): (_, Report)| peer.volumes.iter().any(|volume| volume.peer == DiskState::Outdated);
+        let went_alone = !self.is_peer_outdated() && told.is_some_and(says_so);
         if connected {
             self.roles.stale = false;
         } else if follows && goes_alone {
@@ -362,7 +363,25 @@ impl Ha {
             self.link.outdate();
         } else if follows && went_alone {
             self.roles.stale = true;
+        } else if follows && !self.roles.stale && !self.roles.yielded && self.is_too_late() {
+            self.roles.stale = true;
+            self.plan = None;
+            self.changed = true;
         }
+    }
+
+    /// A PRIMARY that is silent while its kernel answers goes on alone when nobody claimed its addresses in time (`fence`). A step that hung, a plan
+    /// that failed or the latch kept this unit from looking for them until then.
+    fn is_too_late(&mut self) -> bool {
+        let led = self.peer.is_some_and(|(_, peer)| peer.effective == EffectiveMode::Primary);
+        let Some(heard) =
+            self.watch.heard().filter(|_| led && !self.plan.as_ref().is_some_and(Plan::has_looked))
+        else {
+            return false;
+        };
+        self.is_due(heard + self.watch.threshold() + crate::plan::CLAIM_LIMIT)
+            && self.is_verdict(Verdict::Unresponsive)
+            && self.watch.is_kernel_alive(self.now())
     }
 
     /// Turns are counted from when this unit could take one: while its own copy was not current the peer had none either.
