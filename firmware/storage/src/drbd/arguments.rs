@@ -14,7 +14,7 @@ const DISK: &[&str] = &[
     // Blocks of 4 MiB that may be dirty at once: all of a 4 GiB volume, so that mail does not wait for activity log writes;
     // the price is up to this much resynchronisation after a crash, which csums make cheap.
     "--al-extents=1237",
-    // Resynchronisation: steered so that mail always goes first. Plan ahead 1 s, keep at most 512 KiB in flight, fall to
+    // Resynchronisation: steered so that mail goes first, but into the extent that is being copied. Plan ahead 1 s, keep at most 512 KiB in flight, fall to
     // 16 MiB/s while mail writes (an emulated unit that crashed is whole after 39 s; with 4 it took 55), never exceed 100 MiB/s.
     "--c-plan-ahead=10",
     "--c-fill-target=1024",
