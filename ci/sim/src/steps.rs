@@ -66,7 +66,7 @@ impl World {
             Step::PassMail => Some(self.pass_mail(i)),
             Step::DrainMail => self.drain_mail(i, doing),
             Step::Initialise => Some(self.initialise()),
-            Step::Connect(_) | Step::ConnectDiscarding(_) | Step::Fence => {
+            Step::Connect(_) | Step::ConnectDiscarding(_) | Step::Disconnect | Step::Fence => {
                 self.set_up_replication(i, step);
                 Some(Ok(()))
             }
@@ -119,9 +119,15 @@ impl World {
     fn set_up_replication(&mut self, i: usize, step: Step) {
         let always = self.is(Mutation::AlwaysDiscard);
         let skipped = self.is(Mutation::SkipFence);
+        if step == Step::Disconnect && self.connected_on.is_some() && self.units[1 - i].live.promoted {
+            self.units[i].disk.outdated = true;
+            self.units[i].live.local = DiskState::Outdated;
+            self.units[1 - i].disk.peer_outdated = true;
+        }
         let unit = &mut self.units[i];
         match step {
-            Step::Fence if !skipped => {
+            Step::Fence if skipped => {}
+            Step::Fence | Step::Disconnect => {
                 unit.want_link = None;
                 unit.live.replication = Replication::Down;
                 self.disconnect();

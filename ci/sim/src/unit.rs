@@ -316,7 +316,7 @@ impl Unit {
             Step::DrainMail => 250,
             Step::StopMail => 250,
             Step::Unmount => 80,
-            Step::Initialise => 150,
+            Step::Initialise | Step::Disconnect => 150,
             Step::PassMail => 300,
             Step::Reboot | Step::PowerOff => 500,
             _ => 25,

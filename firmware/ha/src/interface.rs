@@ -256,6 +256,8 @@ pub enum Step {
     Initialise,
     /// (Re)connect replication over this link.
     Connect(LinkId),
+    /// End replication in order: a promoted peer goes on alone, and the own data counts as old from then on.
+    Disconnect,
     /// Hand over: pass on every message of the own copy that the PRIMARY does not have, until all are confirmed durable there
     /// (`spec/ha.md` section 8). May end as `Unfinished` after a minute of progress.
     PassMail,

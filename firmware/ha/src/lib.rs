@@ -459,7 +459,8 @@ impl Ha {
 
     /// Own data is the newest for certain.
     fn is_current(&self) -> bool {
-        self.volumes_known && self.volumes.iter().all(|volume| volume.local == DiskState::UpToDate)
+        let good = |volume: &VolumeReport| volume.local == DiskState::UpToDate;
+        self.volumes_known && !self.link.is_disowned() && self.volumes.iter().all(good)
     }
 
     /// The peer's copy is recorded as old: nothing can have been written there since.

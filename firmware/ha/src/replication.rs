@@ -2,7 +2,7 @@
 //! data, and adopting the primary's epoch: everything that is asked of the shell outside of a plan (`spec/ha.md` sections 3,
 //! 4 and 8). Diverged data is given up only after every message of it was passed on and confirmed.
 
-use crate::{Fault, Ha, Note, Report, Step, Verdict};
+use crate::{Fault, Ha, Note, Step, Verdict};
 use core::time::Duration;
 use twinpost_types::{
     ConfiguredMode, DiskState, EffectiveMode, Epoch, Instant, LinkId, Replication, VolumeReport,
@@ -21,8 +21,10 @@ const LOST: Duration = Duration::from_secs(15);
 /// The volumes' states may be told a little after a connection was asked for.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// Two views of one copy that differ longer than this do not come from news under way.
-const VIEWS_DIFFER: Duration = Duration::from_secs(20);
+/// Two views of one copy that differ longer than this do not come from news under way: the worse one counts.
+const VIEWS_DIFFER: Duration = Duration::from_secs(3);
+/// Pause until replication is connected anew for that, and between tries: a resynchronisation that begins late ends it by itself.
+const VIEWS_RENEWED: Duration = Duration::from_secs(10);
 
 /// What is known of the replication link.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +44,11 @@ pub(crate) struct Link {
     settled_at: Instant,
     /// Since when the two units see different states of one copy.
     differ_since: Option<Instant>,
+    /// The unit that leads replicates to the own copy as to one that is not good, whatever this unit's disk says.
+    disowned: bool,
+    /// Replication is to be ended in order and connected anew, not before `renew_at` again.
+    renew: bool,
+    renew_at: Instant,
     outdate: bool,
     chore_at: Instant,
     epoch_at: Instant,
@@ -87,8 +94,14 @@ impl Link {
         self.passed = false;
     }
 
+    /// The own copy is missing writes for all that is known, although the disk calls it good.
+    pub(crate) fn is_disowned(&self) -> bool {
+        self.disowned
+    }
+
     /// This unit writes from now on: what it accepts is not what it passed on before.
     pub(crate) fn promoted(&mut self) {
+        self.disowned = false;
         (self.passing, self.passed, self.pass_at) = (false, false, Instant::default());
     }
 
@@ -140,24 +153,31 @@ impl Ha {
         }
     }
 
-    /// Connected, nothing is copied, and yet one unit calls a copy good that the other one calls bad: nothing would ever change that (seen on
-    /// busy units after the first initialisation of a pair). A new connection tells both anew; the unit that does not lead asks for it.
+    /// Connected, nothing is copied, and yet one unit calls a copy good that the other one calls bad: what is written then goes to one copy
+    /// only, and nothing would ever change that (seen on busy units after the first initialisation of a pair). The unit that does not lead
+    /// does not trust its copy, ends replication in order, which marks the copy as old, and connects anew, which mends it.
     fn compare_views(&mut self) {
-        let differs = |peer: &Report| {
-            self.volumes.iter().zip(&peer.volumes).any(|(own, other)| {
-                (own.replication, other.replication) == (Replication::Connected, Replication::Connected)
-                    && (own.local, own.peer) != (other.peer, other.local)
-            })
-        };
+        let Some(peer) = self.living_peer().copied() else { return };
+        let pairs = || self.volumes.iter().zip(&peer.volumes);
+        let settled = |volume: &VolumeReport| volume.replication == Replication::Connected;
+        let differ = pairs().any(|(own, other)| {
+            settled(own) && settled(other) && (own.local, own.peer) != (other.peer, other.local)
+        });
+        let agree = !differ && pairs().all(|(own, other)| settled(own) && settled(other));
         let now = self.now();
-        if self.leads() || !self.living_peer().is_some_and(differs) {
+        if !differ || self.leads() {
             self.link.differ_since = None;
+            self.link.disowned &= !agree;
             return;
         }
         let since = *self.link.differ_since.get_or_insert(now);
-        if self.is_due(since + VIEWS_DIFFER) {
-            self.link.differ_since = None;
-            self.link.cut = true;
+        if !self.is_due(since + VIEWS_DIFFER) {
+            return;
+        }
+        self.link.disowned = true;
+        if self.is_due(self.link.renew_at.max(since + VIEWS_RENEWED)) {
+            self.link.renew = true;
+            self.link.renew_at = now + VIEWS_RENEWED;
             self.note(Note::ViewsDiffer);
         }
     }
@@ -240,6 +260,9 @@ impl Ha {
             self.held.set(Step::ClaimVips, true);
             return Some(Step::ClaimVips);
         }
+        if core::mem::take(&mut self.link.renew) && self.held.is_none() {
+            return Some(Step::Disconnect);
+        }
         if self.must_pass_mail() {
             return self.pass_mail();
         }
@@ -285,14 +308,15 @@ impl Ha {
             }
     }
 
-    /// Both copies of a volume are empty and connected, and it is this unit that begins. The other volume may be equal already:
-    /// power may have gone between the two.
+    /// Both copies of a volume are empty, both units say that they are connected, and it is this unit that begins. The other volume may be
+    /// equal already: power may have gone between the two. A unit whose kernel has only just connected tells its first state once more; it
+    /// would undo here what is declared before that arrives, so its own word is waited for.
     fn is_new_pair(&self) -> bool {
         let Some(peer) = self.living_peer() else { return false };
         let fresh = |volume: &VolumeReport| volume.fresh && volume.local == DiskState::Inconsistent;
         let equal = |volume: &VolumeReport| volume.local == DiskState::UpToDate;
         let both = |own: &VolumeReport, other: &VolumeReport| {
-            own.replication == Replication::Connected
+            (own.replication, other.replication) == (Replication::Connected, Replication::Connected)
                 && (fresh(own) && fresh(other) || equal(own) && equal(other))
         };
         self.settings.mode == ConfiguredMode::Primary
@@ -363,6 +387,7 @@ impl Ha {
                 self.held.vips = false
             }
             Step::Outdate if result.is_ok() => self.link.outdate = false,
+            Step::Disconnect => self.link.cut = true,
             Step::PassMail => {
                 self.link.passed = result.is_ok();
                 let pause = if matches!(result, Err(Fault::Refused | Fault::Failed | Fault::TimedOut)) {

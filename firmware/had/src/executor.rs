@@ -96,6 +96,7 @@ impl Executor {
             Step::Outdate => both(self.drbd.outdate(queue), self.drbd.outdate(data)).await,
             Step::Initialise => both(self.drbd.initialise_pair(queue), self.drbd.initialise_pair(data)).await,
             Step::Connect(link) => self.connect(link).await,
+            Step::Disconnect => both(self.drbd.disconnect(queue), self.drbd.disconnect(data)).await,
             Step::PassMail => self.pass_mail().await,
             Step::ConnectDiscarding(link) => self.connect_discarding(link).await,
             Step::Mount => self.mount().await,
@@ -266,7 +267,7 @@ fn limit(step: Step) -> Duration {
     Duration::from_secs(match step {
         Step::StoreEpoch(_) | Step::ClaimVips | Step::ReleaseVips => 5,
         Step::Fence | Step::Demote | Step::Connect(_) | Step::Outdate | Step::Reset => 10,
-        Step::ConnectDiscarding(_) | Step::DrainMail => 10,
+        Step::Disconnect | Step::ConnectDiscarding(_) | Step::DrainMail => 10,
         Step::StopMail | Step::Unmount | Step::Initialise | Step::Reboot | Step::PowerOff => 20,
         // A fence question may be open that waits for the threshold.
         Step::Promote | Step::PromoteForced => 40,

@@ -212,6 +212,7 @@ pub fn step_words(step: Step) -> String {
         Step::ConnectDiscarding(link) => {
             format!("connecting replication over {link}, giving up the own copy")
         }
+        Step::Disconnect => "ending replication in order".to_string(),
         Step::Outdate => "marking own data outdated".to_string(),
         Step::Reboot => "rebooting".to_string(),
         Step::PowerOff => "switching off".to_string(),

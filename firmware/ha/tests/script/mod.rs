@@ -289,6 +289,9 @@ impl Script {
                 Step::Connect(_) | Step::ConnectDiscarding(_) if !self.own.replication.is_connected() => {
                     self.own.replication = Replication::Connecting;
                 }
+                Step::Disconnect => {
+                    (self.own.local, self.own.replication) = (DiskState::Outdated, Replication::Down);
+                }
                 Step::Outdate => self.own.local = DiskState::Outdated,
                 Step::Initialise => {
                     (self.own.local, self.own.peer, self.own.fresh) =
