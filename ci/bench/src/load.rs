@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 /// Processor time of one unit.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Cpu {
+    /// How the heartbeat links are laid. The kernel does the work of an emulated switch in the time of whoever sends.
+    pub cables: &'static str,
     /// Of the whole process, % of one core; the worse of both units.
     pub percent: f64,
     /// Of its heartbeat thread.
@@ -33,9 +35,20 @@ pub struct Stress {
     pub seconds: u64,
 }
 
-/// Lets a pair stand for `seconds` and reads what it used.
-pub fn cpu(seconds: u64, client: &mut Unit, folder: &Path) -> anyhow::Result<Cpu> {
-    let mut pair = start(Program::Twinpost, &CASES[0], client, folder)?;
+/// Lets pairs stand for `seconds` and reads what they used: one whose heartbeat links are direct cables, one with switches in them.
+pub fn cpu(seconds: u64, client: &mut Unit, folder: &Path) -> anyhow::Result<Vec<Cpu>> {
+    let ways = [(Program::TwinpostCarrier, "direct cables"), (Program::Twinpost, "through switches")];
+    ways.into_iter().map(|(program, cables)| cpu_of(program, cables, seconds, client, folder)).collect()
+}
+
+fn cpu_of(
+    program: Program,
+    cables: &'static str,
+    seconds: u64,
+    client: &mut Unit,
+    folder: &Path,
+) -> anyhow::Result<Cpu> {
+    let mut pair = start(program, &CASES[0], client, folder)?;
     let before = stats(&mut pair)?;
     std::thread::sleep(Duration::from_secs(seconds));
     let after = stats(&mut pair)?;
@@ -44,6 +57,7 @@ pub fn cpu(seconds: u64, client: &mut Unit, folder: &Path) -> anyhow::Result<Cpu
         let time_ns = (after.now_us - before.now_us) as f64 * 1e3;
         let percent = |used: u64| used as f64 / time_ns * 100.0;
         let cpu = Cpu {
+            cables,
             percent: percent(after.cpu_ns - before.cpu_ns),
             heartbeat_percent: percent(after.heartbeat_ns - before.heartbeat_ns),
             seconds: time_ns / 1e9,

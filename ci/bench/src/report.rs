@@ -61,7 +61,7 @@ pub struct Table {
     /// Cases.
     pub rows: Vec<Row>,
     /// Processor time.
-    pub cpu: Option<Cpu>,
+    pub cpu: Vec<Cpu>,
     /// Lateness.
     pub stress: Option<Stress>,
 }
@@ -132,11 +132,11 @@ impl Table {
 
     fn load_goals(&self) -> Vec<Goal> {
         let mut goals = Vec::new();
-        if let Some(cpu) = self.cpu {
+        for cpu in &self.cpu {
             goals.push(Goal {
                 goal: format!(
-                    "CPU at 10 ms on two links, % of a core over {:.0} s (heartbeat thread {:.2} %): <= {CPU_PERCENT_MAX}",
-                    cpu.seconds, cpu.heartbeat_percent
+                    "CPU at 10 ms on two links, {}, % of a core over {:.0} s (heartbeat thread {:.2} %): <= {CPU_PERCENT_MAX}",
+                    cpu.cables, cpu.seconds, cpu.heartbeat_percent
                 ),
                 seen: cpu.percent,
                 met: cpu.percent <= CPU_PERCENT_MAX,

@@ -105,6 +105,21 @@ pub struct Heartbeat {
     pub pulse: Arc<Pulse>,
 }
 
+/// Which descriptors have something to read.
+#[derive(Clone, Copy)]
+struct Ready {
+    inbox: bool,
+    watch: bool,
+    links: [bool; LINKS],
+    ports: [bool; SERVICE_PORTS_MAX],
+}
+
+impl Ready {
+    /// Read them all.
+    const ALL: Self =
+        Self { inbox: true, watch: true, links: [true; LINKS], ports: [true; SERVICE_PORTS_MAX] };
+}
+
 /// What changes from turn to turn.
 struct Turn {
     view: View,
@@ -128,20 +143,26 @@ impl Heartbeat {
             carriers_next: Instant::default(),
             carriers_until: Instant::default(),
         };
-        self.take_carriers(&mut turn);
+        self.take_carriers(true, &mut turn);
         self.decide(rt::now(), started, &mut turn);
         loop {
             let deadline = self.deadline(&turn);
-            self.wait(deadline);
+            let mut ready = self.wait(deadline);
             let now = rt::now();
             if now > deadline {
                 let late = u64::try_from(now.since(deadline).as_micros()).unwrap_or(u64::MAX);
                 turn.view.lateness_us_max = turn.view.lateness_us_max.max(late);
             }
-            self.take_carriers(&mut turn);
-            self.take_links(&mut turn);
-            self.take_neighbours(&mut turn);
-            self.take_inputs(&mut turn);
+            if self.ha.next_deadline().is_some_and(|at| at <= now) {
+                // Something is about to be decided for want of news: a thread that stalled just now may have some since it polled.
+                ready = Ready::ALL;
+            }
+            self.take_carriers(ready.watch, &mut turn);
+            self.take_links(ready, &mut turn);
+            self.take_neighbours(ready, &mut turn);
+            if ready.inbox {
+                self.take_inputs(&mut turn);
+            }
             self.expire(&mut turn);
             self.publish(&mut turn);
         }
@@ -157,24 +178,38 @@ impl Heartbeat {
         deadline
     }
 
-    fn wait(&self, deadline: Instant) {
+    /// Sleeps until something can be read or `deadline`.
+    fn wait(&self, deadline: Instant) -> Ready {
         let inbox = self.inbox.fd();
         let carrier = self.watch.as_fd();
         let first = [&inbox, &carrier].map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN));
-        let sockets = self.links.fds().into_iter().flatten().chain(self.neighbours.fds());
+        let links = self.links.fds();
+        let sockets = links.into_iter().flatten().chain(self.neighbours.fds());
         let sockets = sockets.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
         let mut fds: heapless::Vec<PollFd<'_>, FDS_MAX> = first.into_iter().chain(sockets).collect();
         let left = Timespec::try_from(deadline.since(rt::now())).unwrap_or_default();
-        // An interrupted or failed poll is one early turn.
-        let _ = poll(&mut fds, Some(&left));
+        if poll(&mut fds, Some(&left)).is_err() {
+            // Interrupted: one early turn.
+            return Ready::ALL;
+        }
+        // An error on a descriptor is found by reading it.
+        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        let mut next = || ready.next().unwrap_or(false);
+        Ready {
+            inbox: next(),
+            watch: next(),
+            links: links.map(|link| link.is_some() && next()),
+            ports: core::array::from_fn(|_| next()),
+        }
     }
 
     /// Reads every carrier that is due and tells the decisions those that changed. The descriptors are held open, but a read costs as much
     /// as a heartbeat.
-    fn take_carriers(&mut self, turn: &mut Turn) {
-        // Only the wake-up counts: the values are read below.
-        let mut told = false;
-        let _ = self.watch.read(|_| told = true);
+    fn take_carriers(&mut self, told: bool, turn: &mut Turn) {
+        if told {
+            // Only the wake-up counts: the values are read below.
+            let _ = self.watch.read(|_| ());
+        }
         let now = rt::now();
         if !told && now >= turn.carriers_until && now < turn.carriers_next {
             return;
@@ -198,8 +233,8 @@ impl Heartbeat {
         }
     }
 
-    fn take_links(&mut self, turn: &mut Turn) {
-        for link in LinkId::ALL {
+    fn take_links(&mut self, ready: Ready, turn: &mut Turn) {
+        for link in LinkId::ALL.into_iter().filter(|link| ready.links[link.index()]) {
             for _ in 0..EVENTS_A_TURN {
                 let Some(heard) = self.links.receive(link) else { break };
                 let now = rt::now();
@@ -230,8 +265,8 @@ impl Heartbeat {
         }
     }
 
-    fn take_neighbours(&mut self, turn: &mut Turn) {
-        for port in 0..SERVICE_PORTS_MAX {
+    fn take_neighbours(&mut self, ready: Ready, turn: &mut Turn) {
+        for port in (0..SERVICE_PORTS_MAX).filter(|port| ready.ports[*port]) {
             for _ in 0..EVENTS_A_TURN {
                 let Some(heard) = self.neighbours.receive(port) else { break };
                 if let Some(event) = heard {
