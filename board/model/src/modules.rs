@@ -22,6 +22,8 @@ pub const SYSTEM_MODULES: &[Module] = &[
     // ext4 asks the kernel's crypto layer for crc32c by name, which no dependency list shows.
     plain("crc32c_generic"),
     plain("ext4"),
+    // So does replication for its checksums.
+    plain("xxhash_generic"),
     // `minor_count` bounds memory; the helper asks the supervisor before anything is fenced.
     Module { name: "drbd", parameters: "minor_count=2 usermode_helper=/usr/lib/twinpost/drbd-helper" },
     // Replication between the units is encrypted by the kernel itself.

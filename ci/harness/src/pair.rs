@@ -8,7 +8,7 @@ use crate::clock::{Micros, wait_until};
 use crate::console::{Console, ConsoleError};
 use crate::host::{Host, HostSettings, Mac};
 use crate::mail::{
-    Ledger, Load, LoadSettings, Mailbox, MailboxLogin, MailboxOrders, NextHop, Outages, Probe,
+    Ledger, Load, LoadSettings, Mailbox, MailboxLogin, MailboxOrders, NextHop, Outages, Probe, WebPage,
 };
 use crate::provision::{self, Setting};
 use crate::qemu::{
@@ -71,6 +71,9 @@ pub enum PairError {
     /// QEMU failed.
     #[error("a unit cannot be controlled")]
     Machine(#[from] MachineError),
+    /// The bench's web page does not start.
+    #[error("no web page for the units to check")]
+    Web(#[from] tokio_rustls::rustls::Error),
 }
 
 /// One unit with its cables.
@@ -139,7 +142,7 @@ impl Pair {
         let next_hop = Host::start(
             HostSettings { mac: [0x52, 0x54, 0, 0xC, 0, 25], ip: provision::NEXT_HOP },
             lans[0].add_plug(),
-            vec![Box::new(NextHop::new(ledger.clone()))],
+            vec![Box::new(NextHop::new(ledger.clone())), Box::new(WebPage::new(ledger.clone())?)],
         );
         Ok(Self {
             units,

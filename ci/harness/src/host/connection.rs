@@ -1,4 +1,4 @@
-//! One TCP connection of an application: bounded buffers, CRLF lines in, bytes out. Knows no protocol above TCP.
+//! One TCP connection of an application: bounded buffers, CRLF lines or bytes in, bytes out. Knows no protocol above TCP.
 
 use super::Net;
 use smoltcp::iface::SocketHandle;
@@ -96,12 +96,23 @@ impl Connection {
     /// True when nothing can come any more: refused, reset, closed by the other side and read empty, or too long a line.
     #[must_use]
     pub fn is_over(&self, net: &Net<'_>) -> bool {
+        self.overrun || (self.has_ended(net) && !self.inbox.contains(&b'\n'))
+    }
+
+    /// True when the socket gives nothing any more.
+    #[must_use]
+    pub fn has_ended(&self, net: &Net<'_>) -> bool {
         let socket = net.sockets.get::<Socket<'_>>(self.handle);
         let ended = matches!(
             socket.state(),
             State::Closed | State::CloseWait | State::LastAck | State::Closing | State::TimeWait
         );
-        self.overrun || (ended && !socket.can_recv() && !self.inbox.contains(&b'\n'))
+        ended && !socket.can_recv()
+    }
+
+    /// What has come and was not taken, for protocols that are not made of lines.
+    pub fn inbox(&mut self) -> &mut Vec<u8> {
+        &mut self.inbox
     }
 
     /// Closes in good order; the socket lingers until [`Connection::is_gone`].

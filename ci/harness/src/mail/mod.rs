@@ -8,6 +8,7 @@ mod load;
 mod nexthop;
 mod probe;
 mod smtp;
+mod web;
 
 pub use book::{Book, IN_FLIGHT_MAX, Summary};
 pub use imap::{Mailbox, MailboxLogin, MailboxOrders};
@@ -15,3 +16,4 @@ pub use ledger::Ledger;
 pub use load::{Load, LoadSettings};
 pub use nexthop::NextHop;
 pub use probe::{Outages, Probe};
+pub use web::WebPage;
