@@ -286,6 +286,8 @@ impl Ha {
             self.roles.lease_lost = true;
             self.held.set(Step::ReleaseVips, false);
             self.link.chore_at = self.now() + self.settings.interval * 2;
+            // What waited in the sockets meanwhile is read now, and is as old.
+            self.roles.news_from = Some(self.now() + self.settings.interval);
             self.changed = true;
         }
     }
@@ -300,6 +302,8 @@ impl Ha {
             && (!self.is_peer_primary() || self.stays())
             && match self.watch.verdict() {
                 Verdict::Silent => false,
+                // What it said before this unit stalled is old news: it may have taken over since.
+                Verdict::Alive => self.watch.heard() >= self.roles.news_from,
                 // It may have taken over in that silence: what is frozen here is its to serve.
                 Verdict::Unresponsive => {
                     !self.fence.is_open() && !self.volumes.iter().any(|volume| volume.suspended)

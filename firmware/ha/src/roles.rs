@@ -40,6 +40,8 @@ pub(crate) struct Memory {
     pub(crate) durable_offer: Epoch,
     /// The addresses vanished once, and may have been claimed again: they are released whatever is known of them.
     pub(crate) lease_lost: bool,
+    /// What was heard of the peer before says nothing about who has the addresses since they vanished.
+    pub(crate) news_from: Option<Instant>,
     /// A unit that fails could not record what it had delivered, and waited once.
     pub(crate) undrained: bool,
     /// The peer asked for a switch, and was answered.
@@ -76,6 +78,7 @@ impl Memory {
             probe_stale: self.probe_stale,
             // The claim may have ended after it.
             lease_lost: self.lease_lost,
+            news_from: self.news_from,
             followed: true,
             ..Self::default()
         };
