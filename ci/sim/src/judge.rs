@@ -314,9 +314,10 @@ impl World {
         let lossy = linked.all(|link| self.links.loss_percent[link] > 0);
         let deaf = cut || (lossy && self.units.iter().any(unheard));
         let stalled = self.units.iter().any(|unit| unit.held_until() > now);
-        // A primary without mail looks like one that serves nobody: the reference lets its silent peer take over.
-        let cut_off =
-            self.units.iter().any(|unit| !unit.service_up || unit.service_mute || unit.mail_gone.is_some());
+        // A primary without mail looks like one that serves nobody: the reference lets its silent peer take over. So it does when mail was
+        // stopped for a switch that hangs while the addresses are still held (seed 11699631).
+        let no_mail = |unit: &crate::unit::Unit| unit.mail_gone.is_some() || (unit.vips && !unit.mail);
+        let cut_off = self.units.iter().any(|unit| !unit.service_up || unit.service_mute || no_mail(unit));
         // So does one that has released its addresses and hangs while it gives the role up (seed 594049). Nothing can tell it whether the other
         // one has taken over, so from then on the copies may part; two owners or writers are no more allowed than else.
         let replaced = |i: usize| {

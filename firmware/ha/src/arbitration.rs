@@ -12,7 +12,9 @@ const CONTEST_MAX: Duration = Duration::from_secs(12);
 
 impl Ha {
     pub(crate) fn settle_arbitration(&mut self) {
-        let busy = self.plan.is_some() || self.leaving.is_some() || self.handing.is_some();
+        let giving_up = self.plan.as_ref().is_some_and(|plan| matches!(plan.purpose, Purpose::GiveUp { .. }));
+        // A way into the role may wait for writes that are frozen.
+        let busy = self.running.is_some() || giving_up || self.leaving.is_some() || self.handing.is_some();
         let overtaken =
             self.volumes.iter().any(|volume| volume.promoted && volume.local == DiskState::Outdated);
         if self.effective == EffectiveMode::Primary && overtaken && !busy && self.living_peer().is_some() {
@@ -20,7 +22,6 @@ impl Ha {
             self.give_up(Then::Follow(Reason::GaveWay));
             return;
         }
-        let giving_up = self.plan.as_ref().is_some_and(|plan| matches!(plan.purpose, Purpose::GiveUp { .. }));
         let meeting = self.effective == EffectiveMode::Primary && self.is_peer_primary();
         if !meeting {
             let met = core::mem::take(&mut self.arbitrating);

@@ -234,26 +234,14 @@ impl Ha {
     pub(crate) fn settle_plan(&mut self) {
         self.settle_crowded();
         if let Some(running) = self.running {
-            if self.is_due(running.since + STEP_LIMIT) {
-                self.step_done(running.step, Err(Fault::TimedOut));
-            } else if !running.of_plan {
-                // A plan that has not begun yet may lose its ground meanwhile.
-                self.settle_abort();
-            } else if self.is_overtaken() {
-                // The step may hang: what is held is given up after it, or by a reset.
-                self.give_up(Then::Follow(Reason::PeerIsPrimary));
-            } else if self.is_void()
-                && let Some(plan) = self.plan.as_mut().filter(|plan| plan.ground() == Some(Ground::PeerDead))
-            {
-                // It may be silent again when the step ends.
-                plan.void = true;
-            }
+            self.settle_running(running);
             return;
         }
         self.settle_abort();
         let now = self.now();
         // Slow steps after the promotion, and a silence since: the peer saw no addresses here, and may have taken over.
         let unresponsive = self.settings.vips > 0 && self.is_verdict(Verdict::Unresponsive);
+        let frozen = self.volumes.iter().any(|volume| volume.suspended);
         let Some(plan) = &mut self.plan else { return };
         if let Some(since) = plan.asking.or(plan.probing) {
             if self.is_due(since + PROBE_LIMIT) {
@@ -273,6 +261,10 @@ impl Ha {
         if again {
             // What was done of the plan has left a place free.
             let _ = plan.tasks.push_front(Task::ProbeVips);
+        }
+        if frozen && plan.tasks.front() == Some(&Task::Do(Step::ClaimVips)) {
+            // Replication was cut since the promotion: the peer may serve. Nothing can be served here before the fence question is answered.
+            return;
         }
         match plan.tasks.pop_front() {
             Some(Task::AskRemote) => {
@@ -295,6 +287,24 @@ impl Ha {
                 self.run(step, true);
             }
             None => self.plan_done(),
+        }
+    }
+
+    /// What became true while a step runs.
+    fn settle_running(&mut self, running: Running) {
+        if self.is_due(running.since + STEP_LIMIT) {
+            self.step_done(running.step, Err(Fault::TimedOut));
+        } else if !running.of_plan {
+            // A plan that has not begun yet may lose its ground meanwhile.
+            self.settle_abort();
+        } else if self.is_overtaken() {
+            // The step may hang: what is held is given up after it, or by a reset.
+            self.give_up(Then::Follow(Reason::PeerIsPrimary));
+        } else if self.is_void()
+            && let Some(plan) = self.plan.as_mut().filter(|plan| plan.ground() == Some(Ground::PeerDead))
+        {
+            // It may be silent again when the step ends.
+            plan.void = true;
         }
     }
 
