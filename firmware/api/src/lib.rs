@@ -362,8 +362,8 @@ pub struct MailReport {
     pub queued: u64,
     /// Of these, still queued now; the others were delivered or returned to their senders.
     pub still_queued: u64,
-    /// Of `queued`, those that were under way to their next hop when the other unit ended: their delivery may have succeeded without
-    /// a record, so that they may be delivered a second time.
+    /// Of `queued`, those that may have been under way to their next hop when the other unit ended: their delivery may have succeeded
+    /// without a record, so that they may be delivered a second time.
     pub at_risk: u64,
     /// Of these, still queued now.
     pub at_risk_queued: u64,

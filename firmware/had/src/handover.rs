@@ -232,8 +232,8 @@ impl HandOver {
     /// What a takeover found: counts, and the messages at risk by name.
     fn tell(&self, report: &MailReport) {
         let text = format!(
-            "{} queued, {} of them under way to their next hop when the other unit ended, so that those may be delivered a second \
-             time; {} completed from an interrupted hand-over",
+            "{} queued, {} of them perhaps under way to their next hop when the other unit ended, so that those may be delivered a \
+             second time; {} completed from an interrupted hand-over",
             report.queued, report.at_risk, report.completed
         );
         self.shared.event("mail-report", &text);

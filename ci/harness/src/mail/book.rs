@@ -3,13 +3,13 @@
 //!
 //! Every attempt has an id of its own. An attempt that was not acknowledged may be delivered or not, both are right; one that was
 //! acknowledged must be delivered exactly once. A further delivery is *in flight* instead of *duplicated* when the next hop
-//! had answered the first one less than [`IN_FLIGHT_MAX`] before a power cut or kill: SMTP cannot exclude it. Into local
+//! had answered the first one less than [`IN_FLIGHT_MAX`] before a power cut, kill or freeze: SMTP cannot exclude it. Into local
 //! mailboxes it always counts.
 
 use crate::clock::Micros;
 use std::time::Duration;
 
-/// How short before a power cut or kill a delivery must be to excuse a second one (under emulation).
+/// How short before a power cut, kill or freeze a delivery must be to excuse a second one (under emulation).
 pub const IN_FLIGHT_MAX: Duration = Duration::from_millis(500);
 /// Attempts kept at most: a day at 20 a second. More are refused by the load client.
 pub const ATTEMPTS_MAX: usize = 2_000_000;

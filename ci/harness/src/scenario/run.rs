@@ -232,6 +232,8 @@ impl Runner<'_> {
             }
             Action::PowerRestore(unit) => self.pair.power_on(*unit)?,
             Action::Freeze(unit, time) => {
+                // For the next hop and for the other unit it is a power cut: the record of what was just delivered stays behind.
+                self.pair.ledger.book().cut(self.last_action);
                 self.pair.freeze(*unit, true)?;
                 self.thaws.push((Micros::now() + *time, *unit));
             }

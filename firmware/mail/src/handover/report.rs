@@ -34,16 +34,17 @@ struct Kept {
 /// The queue cannot be read, or the report not be written.
 pub fn begin(layout: &Layout, epoch: u64, completed: u64) -> io::Result<MailReport> {
     let queued = number(scan::places(layout, scan::DELIVERED)?.len());
-    let mut active: Vec<PathBuf> = scan::places(layout, &["active"])?.into_values().collect();
-    active.sort_unstable();
-    let at_risk: Vec<String> = active.iter().map(|path| id(path)).collect();
+    // Postfix moves a message to `active` before it delivers it; that move may be younger than what this copy holds.
+    let mut exposed: Vec<PathBuf> = scan::places(layout, &["active", "incoming"])?.into_values().collect();
+    exposed.sort_unstable();
+    let at_risk: Vec<String> = exposed.iter().map(|path| id(path)).collect();
     let report = MailReport {
         epoch,
         queued,
         still_queued: queued,
         at_risk: number(at_risk.len()),
         at_risk_queued: number(at_risk.len()),
-        listed: active.iter().take(AT_RISK_MAX).map(|path| listed(path)).collect(),
+        listed: exposed.iter().take(AT_RISK_MAX).map(|path| listed(path)).collect(),
         completed,
         ..MailReport::default()
     };
