@@ -187,6 +187,9 @@ pub struct Status {
     /// Names of the volumes whose synchronisation is switched off: what is stored there is on one unit only.
     #[serde(default)]
     pub unsynchronised: Vec<String>,
+    /// The server that mail data is on, instead of this unit; `None` while it is on the unit.
+    #[serde(default)]
+    pub nfs: Option<NfsStatus>,
     /// Virtual IPs and whether this unit holds them now.
     pub vips: Vec<VipStatus>,
     /// Mail services.
@@ -208,6 +211,15 @@ pub struct Status {
     pub memory_kib: (u64, u64),
     /// Microseconds from kernel start until the unit was ready for service; 0 = not yet.
     pub ready_us: u64,
+}
+
+/// Mail data on a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NfsStatus {
+    /// The export, as `host:/folder`.
+    pub export: String,
+    /// This unit has it mounted: only the PRIMARY has.
+    pub mounted: bool,
 }
 
 /// What is known of the peer.

@@ -194,6 +194,13 @@ pub(crate) fn safety(status: &Status) -> String {
     if status.unsynchronised.is_empty() {
         return copies(&replicated);
     }
+    if let Some(nfs) = &status.nfs {
+        return format!(
+            "mailboxes are on the NFS server {} and nowhere else, the units do not copy them. Of the queue: {}",
+            nfs.export,
+            copies(&replicated)
+        );
+    }
     format!(
         "ONE COPY of volume {}, whose synchronisation is disabled: acknowledged mail waits on the unit that took it until that unit is \
          back. Of the other volume: {}",
@@ -210,6 +217,10 @@ fn is_synchronised(status: &Status, volume: VolumeId) -> bool {
 pub(crate) fn volume_of(status: &Status, id: VolumeId, report: &VolumeReport) -> String {
     if is_synchronised(status, id) {
         return volume(report);
+    }
+    if let Some(nfs) = status.nfs.as_ref().filter(|_| id == VolumeId::Data) {
+        let mounted = if nfs.mounted { "MOUNTED here" } else { "not mounted here, the PRIMARY mounts it" };
+        return format!("on NFS {}, {mounted}", nfs.export);
     }
     let used = if report.promoted { "in use here" } else { "handed over to the PRIMARY when there is one" };
     format!("SYNCHRONISATION DISABLED: what is stored here is on this unit only, {used}")

@@ -7,7 +7,7 @@ use crate::ip_net::IpNet;
 use crate::model::{Config, Domain, Heartbeat, INTERVAL_FAST_MAX};
 use crate::service::RemoteKind;
 use crate::value::{Host, Ipv6Net};
-use crate::virtual_ips;
+use crate::{storage, virtual_ips};
 use std::net::IpAddr;
 use twinpost_types::{ConfiguredMode, LinkId};
 
@@ -33,6 +33,7 @@ pub(crate) fn check(config: &Config) -> Result<(), Conflict> {
     links(config)?;
     neighbours(config)?;
     synchronised(config)?;
+    storage::check(config)?;
     services(config)?;
     password(config)
 }

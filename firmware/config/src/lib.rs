@@ -30,6 +30,7 @@ mod model;
 mod printer;
 mod script;
 mod service;
+mod storage;
 mod system;
 mod value;
 mod variable;
@@ -44,4 +45,5 @@ pub use model::{
 };
 pub use script::{apply, parse, parse_bytes, print, print_full, synchronised_checksum};
 pub use service::{LocalRules, LocalService, RemoteKind, RemoteService, Services};
+pub use storage::{Export, ExportPath};
 pub use value::{DomainName, Host, HostName, Ipv4Net, Ipv6Net, Password, PortName, UserName, ValueError};

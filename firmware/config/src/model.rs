@@ -3,6 +3,7 @@
 
 use crate::ip_net::IpNet;
 use crate::service::Services;
+use crate::storage::{Export, MailStorage};
 use crate::value::{DomainName, Host, HostName, Ipv4Net, Ipv6Net, Password, PortName, UserName};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -43,6 +44,7 @@ pub struct Config {
     pub(crate) gateway6: Option<Ipv6Addr>,
     pub(crate) dns: Dns,
     pub(crate) domains: BTreeMap<DomainName, Domain>,
+    pub(crate) mail_storage: MailStorage,
     pub(crate) ha: Ha,
 }
 
@@ -233,6 +235,7 @@ impl Config {
             gateway6: None,
             dns: Dns::default(),
             domains: BTreeMap::new(),
+            mail_storage: MailStorage::default(),
             ha: Ha::default(),
         }
     }
@@ -292,6 +295,12 @@ impl Config {
     #[must_use]
     pub fn domains(&self) -> &BTreeMap<DomainName, Domain> {
         &self.domains
+    }
+
+    /// The server's export on which mail data lies; `None` while it lies on the unit itself.
+    #[must_use]
+    pub fn mail_export(&self) -> Option<Export> {
+        self.mail_storage.export()
     }
 
     /// HA settings.

@@ -7,10 +7,10 @@ use crate::cursor::{Cursor, Line};
 use crate::error::{Problem, ScriptError};
 use crate::model::{Config, LinkSettings};
 use crate::printer::Printer;
-use crate::{check, domain, ha, system};
+use crate::{check, domain, ha, storage, system};
 
 /// What may follow `config`.
-const SECTIONS: &str = "system global, system interface, system route, system dns, system ha, domain";
+const SECTIONS: &str = "system global, system interface, system route, system dns, system ha, domain, mailsetting storage config";
 /// What may follow `set` at the top level.
 const LINE_SECTIONS: &str = "system global, system route, system dns, system ha";
 
@@ -89,6 +89,7 @@ pub fn synchronised_checksum(config: &Config) -> u32 {
     let mut printer = Printer::new(false);
     system::print_shared(&shared, &mut printer);
     domain::print(&shared, &mut printer);
+    storage::print(&shared, &mut printer);
     ha::print(&shared, &mut printer);
     crc32fast::hash(printer.out.as_bytes())
 }
@@ -98,6 +99,7 @@ fn text(config: &Config, full: bool) -> String {
     system::print_own(config, &mut printer);
     system::print_shared(config, &mut printer);
     domain::print(config, &mut printer);
+    storage::print(config, &mut printer);
     ha::print(config, &mut printer);
     printer.out
 }
@@ -106,6 +108,7 @@ fn text(config: &Config, full: bool) -> String {
 fn statement(draft: &mut Config, cursor: &mut Cursor<'_>, line: &Line) -> Result<(), ScriptError> {
     let known = match (line.verb(), line.text(1), line.text(2)) {
         ("config", "domain", _) => domain::read(draft, cursor, line).map(|()| true)?,
+        ("config", "mailsetting", _) => storage::read(draft, cursor, line).map(|()| true)?,
         ("config", "system", "ha") => {
             line.no_more(3)?;
             ha::read(draft, cursor, line).map(|()| true)?

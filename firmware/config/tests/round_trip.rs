@@ -79,14 +79,30 @@ fn domain() -> impl Strategy<Value = (String, String)> {
     ("[a-z]{1,9}\\.(test|example)", prop_oneof![local, relay])
 }
 
+/// Mail data on the unit, or on a server.
+fn storage() -> impl Strategy<Value = String> {
+    let export = (1_u16.., 1_u16.., "(/[a-z_.-]{1,5}x){1,3}").prop_map(|(host, port, folder)| {
+        format!(
+            "config mailsetting storage config\nset type remote\nset protocol nfs\nset host 2001:db8::2:{host:x}\nset folder {folder}\n\
+             set port {port}\nend\nset system ha mail-data-sync disable\n"
+        )
+    });
+    prop_oneof![
+        Just(String::new()),
+        Just("config mailsetting storage config\nset folder /x\nend\n".into()),
+        export
+    ]
+}
+
 fn script() -> impl Strategy<Value = String> {
     (
+        storage(),
         proptest::collection::vec(ha_line(), 0..12),
         proptest::collection::vec(domain(), 0..4),
         "[a-z]{1,8}",
         any::<bool>(),
     )
-        .prop_map(|(ha, domains, host, on)| {
+        .prop_map(|(storage, ha, domains, host, on)| {
             // A name that comes twice with two types is refused, rightly; numbers keep them apart.
             let numbered = domains.into_iter().enumerate();
             let domains: String =
@@ -95,7 +111,7 @@ fn script() -> impl Strategy<Value = String> {
             format!(
                 "config system global\nset hostname {host}\nend\n\
                  config system interface\nedit port1\nset ip 192.0.2.1/24\nset ip6 2001:db8::1/64\nnext\nend\n\
-                 config system ha\n{mode}{}\nend\nconfig domain\n{}end\n",
+                 config system ha\n{mode}{}\nend\nconfig domain\n{}end\n{storage}",
                 ha.join("\n"),
                 domains
             )

@@ -18,13 +18,15 @@ use twinpost_storage::CommandError;
 use twinpost_storage::drbd::{Drbd, Endpoint};
 use twinpost_storage::durable::Store;
 use twinpost_storage::syncer::Syncer;
-use twinpost_storage::volume;
-use twinpost_types::{LINKS, LinkId, VolumeId};
+use twinpost_storage::volume::{self, Place};
+use twinpost_types::{LINKS, LinkId, VOLUMES, VolumeId};
 
 /// Everything that steps need.
 pub struct Executor {
     /// Replication.
     pub drbd: Drbd,
+    /// Where the volumes lie.
+    pub places: [Place; VOLUMES],
     /// Mail services.
     pub mail: Arc<Mail>,
     /// Durable state.
@@ -233,11 +235,11 @@ impl Executor {
 
     async fn mount(&self) -> Result<(), Failure> {
         let [queue, data] = VolumeId::ALL;
-        let [queue_local, data_local] = VolumeId::ALL.map(|volume| self.drbd.is_local(volume));
+        let [queue_place, data_place] = self.places.clone();
         self.handover.before_mount().await.map_err(failed)?;
         let (first, second) = tokio::join!(
-            blocking(move || volume::mount(queue, queue_local).map(drop)),
-            blocking(move || volume::mount(data, data_local).map(drop))
+            blocking(move || volume::mount(queue, &queue_place).map(drop)),
+            blocking(move || volume::mount(data, &data_place).map(drop))
         );
         first?;
         second?;

@@ -6,6 +6,7 @@
 //! PRIMARY  mounted ─▶ recover, list the queue ─▶ mail starts ─▶ list mailboxes (behind) ── serves ── unmount: closes
 //! loser    PassMail ─▶ a thread that may wait: snapshot of both copies ─ pass ─▶ control channel
 //! SECONDARY with volumes that are not replicated ─▶ local: the volumes themselves ─ pass, emptied ─▶ control channel
+//! PRIMARY with a volume on a server ─▶ local: what is left of it on its own partition ─ pass, emptied ─▶ its own server
 //! ```
 
 mod local;
@@ -33,6 +34,7 @@ use twinpost_mail::handover::scan;
 use twinpost_mail::handover::server::{self, Server};
 use twinpost_mail::handover::{Channel, ChannelError, Layout};
 use twinpost_storage::stale::{Look, StaleCopies, StaleError};
+use twinpost_storage::volume::Place;
 use twinpost_types::{DiskState, Epoch, Replication, VOLUMES, VolumeId, VolumeReport};
 
 /// After this much work a pass reports back and is asked again, so that the decisions can change their mind.
@@ -132,7 +134,7 @@ impl HandOver {
         control: Option<Arc<Control>>,
         mail: &Arc<Mail>,
         volumes: watch::Receiver<[VolumeReport; VOLUMES]>,
-        local: [bool; VOLUMES],
+        places: &[Place; VOLUMES],
         shared: Arc<Shared>,
     ) -> Arc<Self> {
         let this = Arc::new(Self {
@@ -146,7 +148,7 @@ impl HandOver {
             run: Mutex::default(),
             passing: Arc::default(),
             discard: AtomicBool::new(false),
-            local: Local::new(local),
+            local: Local::new(places),
         });
         if let Some(control) = control {
             let served = Arc::clone(&this);
@@ -156,6 +158,9 @@ impl HandOver {
     }
 
     async fn serve(self: Arc<Self>, request: Vec<u8>) -> Result<Vec<u8>, String> {
+        if self.local.takes_in() {
+            return Err("the PRIMARY takes in what is left on its own partition first".to_string());
+        }
         let before = self.server.served();
         let server = Arc::clone(&self.server);
         let answer = tokio::task::spawn_blocking(move || server.handle(&request));
@@ -273,6 +278,7 @@ impl HandOver {
 
     /// Before the volumes are unmounted: nothing here uses them any more.
     pub async fn before_unmount(&self) {
+        self.end_take_in();
         let listing = lock(&self.listing).take();
         if let Some(Listing { stop, done }) = listing {
             stop.store(true, Ordering::Relaxed);

@@ -117,6 +117,7 @@ pub fn mail_settings(config: &Config) -> MailSettings {
     let mut settings = MailSettings {
         hostname: config.host_name().to_string(),
         virtual_ips: config.vips().map(|vip| vip.address).collect(),
+        nfs: config.mail_export().is_some(),
         ..MailSettings::default()
     };
     for (name, domain) in config.domains() {

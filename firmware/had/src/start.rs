@@ -26,6 +26,8 @@ use twinpost_net::raw::UdpSink;
 use twinpost_net::rt;
 use twinpost_storage::drbd::Drbd;
 use twinpost_storage::durable::{OpenError, Store};
+use twinpost_storage::nfs::Export;
+use twinpost_storage::volume::Place;
 use twinpost_types::{
     BootId, ConfiguredMode, Epoch, LINKS, LinkId, UnitId, VOLUMES, Version, VolumeId, VolumeReport,
 };
@@ -130,8 +132,10 @@ async fn unit(
     let ha_on = config.ha().mode != ConfiguredMode::Off;
     let keys = if ha_on { derive(&config, &shared) } else { None };
     let secret = keys.as_ref().map(control::replication_secret);
-    let local = local_volumes(&config);
-    let drbd = Drbd::new(twinpost_storage::drbd::Settings { secret, local });
+    let places = places(&config);
+    let local = places.each_ref().map(|place| *place != Place::Replicated);
+    let left = places.each_ref().map(|place| matches!(place, Place::Server(_)));
+    let drbd = Drbd::new(twinpost_storage::drbd::Settings { secret, local, left });
     let volumes = volumes(&drbd, ha_on, &shared).await;
     let mail = mail_servers(&config, &shared);
     let (inputs, inbox) = channel::bounded(QUEUE_BOUND).map_err(StartError::Queue)?;
@@ -140,9 +144,10 @@ async fn unit(
     let lease = LeaseKeeper::start(Arc::clone(&pulse)).map_err(StartError::Lease)?;
     let control = keys.as_ref().map(|keys| control::open(&config, keys, &shared));
     let own = unit_id(&config).0;
-    let handover = HandOver::new(own, control.clone(), &mail, volumes.clone(), local, Arc::clone(&shared));
+    let handover = HandOver::new(own, control.clone(), &mail, volumes.clone(), &places, Arc::clone(&shared));
     let executor = Executor {
         drbd: drbd.clone(),
+        places,
         mail,
         store: Arc::clone(&store),
         claims: Claims::new(&config, &shared, lease).await,
@@ -188,9 +193,16 @@ async fn unit(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Volumes whose synchronisation is switched off.
-fn local_volumes(config: &Config) -> [bool; VOLUMES] {
-    [!config.ha().mailqueue_data_sync, !config.ha().mail_data_sync]
+/// Where the volumes lie.
+fn places(config: &Config) -> [Place; VOLUMES] {
+    let own = |synchronised| if synchronised { Place::Replicated } else { Place::Local };
+    let data = match config.mail_export() {
+        Some(export) => {
+            Place::Server(Export { host: export.host, folder: export.folder.to_string(), port: export.port })
+        }
+        None => own(config.ha().mail_data_sync),
+    };
+    [own(config.ha().mailqueue_data_sync), data]
 }
 
 fn mail_servers(config: &Config, shared: &Shared) -> Arc<Mail> {

@@ -4,10 +4,11 @@ use crate::main_unit::Unit;
 use crate::shared::View;
 use crate::words;
 use twinpost_api::{
-    ConfigStatus, ControlStatus, LinkStatus, MailStatus, PeerStatus, Status, Timeline, VipStatus,
+    ConfigStatus, ControlStatus, LinkStatus, MailStatus, NfsStatus, PeerStatus, Status, Timeline, VipStatus,
 };
 use twinpost_ha::Verdict;
 use twinpost_mail::{MailHealth, init_client};
+use twinpost_storage::volume::{self, Place};
 use twinpost_types::{Instant, LinkId, VolumeId};
 
 /// Collects the status of this unit. The only slow part is init's answer, which has a limit of its own.
@@ -57,12 +58,19 @@ pub async fn collect(unit: &Unit, mail: MailHealth, queued: u64) -> Status {
             .filter(|volume| unit.executor.drbd.is_local(*volume))
             .map(|volume| volume.name().to_string())
             .collect(),
+        nfs: nfs(unit),
         ..Status::default()
     };
     if let Some(ha) = &view.ha {
         decided(&mut status, ha, &view);
     }
     status
+}
+
+/// The server's export with the mail data. Whether it is mounted, the kernel says; the server is not asked.
+fn nfs(unit: &Unit) -> Option<NfsStatus> {
+    let [_, Place::Server(export)] = &unit.executor.places else { return None };
+    Some(NfsStatus { export: export.to_string(), mounted: volume::is_mounted(VolumeId::Data) })
 }
 
 fn control(unit: &Unit) -> ControlStatus {

@@ -137,7 +137,9 @@ pub fn mailboxes(settings: &MailSettings) -> String {
     })
 }
 
-/// `dovecot.conf`.
+/// `dovecot.conf`. On NFS index files are read, not mapped: a mapped file whose server is away ends the process. The settings that drop
+/// cached attributes (`mail_nfs_index`, `mail_nfs_storage`) are for several servers at once; here one unit at a time has it mounted, and a new
+/// mount begins with an empty cache.
 #[must_use]
 pub fn dovecot_conf(settings: &MailSettings) -> String {
     format!(
@@ -158,6 +160,7 @@ first_valid_uid = 106
 last_valid_uid = 106
 mail_location = maildir:{MAILBOXES}/%d/%n/Maildir
 mail_fsync = always
+mmap_disable = {mmap_disable}
 service imap-login {{
   chroot =
   inet_listener imap {{
@@ -196,6 +199,7 @@ userdb {{
 ",
         host = settings.hostname,
         listen = if speaks_ipv6(settings) { "*, ::" } else { "*" },
+        mmap_disable = if settings.nfs { "yes" } else { "no" },
     )
 }
 
@@ -241,6 +245,7 @@ mod tests {
             local_domains: vec!["local.test".into()],
             mailboxes: vec![Mailbox { address: "alice@local.test".into(), password: "s3cret: 1".into() }],
             virtual_ips: vec!["192.0.2.10".parse().unwrap()],
+            nfs: false,
         }
     }
 
@@ -254,6 +259,7 @@ mod tests {
             ("04-mailboxes", mailboxes(&s)),
             ("05-dovecot.conf", dovecot_conf(&s)),
             ("06-users", users(&s)),
+            ("07-dovecot-nfs.conf", dovecot_conf(&MailSettings { nfs: true, ..s.clone() })),
         ];
         for (name, text) in files {
             let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors").join(name);

@@ -16,6 +16,8 @@ pub struct MailSettings {
     /// Virtual IPs, so that Postfix knows its own addresses on both units (RFC 5321 loop detection). With an IPv6
     /// one both servers speak IPv6 too.
     pub virtual_ips: Vec<IpAddr>,
+    /// Mailboxes lie on an NFS server.
+    pub nfs: bool,
 }
 
 /// A protected domain and its next hop.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use twinpost_storage::drbd::{Drbd, Endpoint, Settings};
 use twinpost_storage::fence::{FENCE_SOCKET, helper_main, listen};
 use twinpost_storage::syncer::Syncer;
-use twinpost_storage::volume;
+use twinpost_storage::volume::{self, Place};
 use twinpost_types::VolumeId;
 
 type Outcome = Result<String, Box<dyn Error>>;
@@ -61,7 +61,7 @@ async fn run(drbd: &Drbd, verb: &[String]) -> Outcome {
         "resume" => drbd.resume(volume()?).await.map(|()| done).map_err(Into::into),
         "initialise" => drbd.initialise_pair(volume()?).await.map(|()| done).map_err(Into::into),
         "status" => Ok(format!("{:?}", drbd.status().await?)),
-        "mount" => Ok(format!("{:?}", volume::mount(volume()?, false)?)),
+        "mount" => Ok(format!("{:?}", volume::mount(volume()?, &Place::Replicated)?)),
         "unmount" => volume::unmount(volume()?).map(|()| done).map_err(Into::into),
         "sync" => sync(volume()?, seconds(argument(2)?)?).await,
         "watch" => watch(drbd, seconds(argument(1)?)?).await,

@@ -6,7 +6,7 @@
 mod arguments;
 mod events;
 mod monitor;
-mod superblock;
+pub(crate) mod superblock;
 
 use crate::partition::{self, Partition, PartitionError};
 use crate::tool::{self, CommandError, Outcome};
@@ -64,6 +64,8 @@ pub struct Settings {
     /// Volumes that are not replicated: DRBD never sees them. They are promoted, demoted and connected by word only, and report
     /// what the replicated volume reports, since that one tells whether this unit may write. Not all of them.
     pub local: [bool; VOLUMES],
+    /// Those of them that lie on a server: what is on their partition was left there, replicated or not, and is handed over.
+    pub left: [bool; VOLUMES],
 }
 
 /// What [`Drbd::prepare`] found.
@@ -142,8 +144,12 @@ impl Drbd {
             .map_err(unreadable)?;
         if self.is_local(volume) {
             // Written to beside DRBD, its metadata would vouch for blocks that it has not seen.
+            let left = self.shared.settings.left[volume.index()];
             let replicated = || PrepareError::Replicated { volume: volume.name(), device: device.clone() };
-            return if found.is_some() { Err(replicated()) } else { Ok(Prepared { created: blank }) };
+            return match found {
+                Some(_) if !left => Err(replicated()),
+                _ => Ok(Prepared { created: blank && !left }),
+            };
         }
         let created = match found {
             Some(_) => false,

@@ -6,7 +6,7 @@
 //!  had ─┬─ durable::Store ─────────── /state (two copies, epoch slots)
 //!       ├─ drbd::Drbd ─ tool (child, hard limit) ─ drbdsetup-84, drbdmeta
 //!       ├─ drbd monitor task ─ events2 child ─▶ watch::Receiver<[VolumeReport; 2]>
-//!       ├─ volume::{mount, unmount} ─ syscalls, mkfs.ext4 on fresh volumes
+//!       ├─ volume::{mount, unmount} ─ syscalls, mkfs.ext4 on fresh volumes, or nfs: a server's export
 //!       ├─ stale::StaleCopies ─ loop, dm snapshot, mount: the own copies of a unit that is not promoted
 //!       ├─ syncer thread ─ syncfs of the queue volume every 200 ms
 //!       └─ fence::FenceListener ◀─ /run/twinpost/fence.sock ◀─ drbd-helper (fence::helper_main) ◀─ kernel
@@ -19,6 +19,7 @@
 pub mod drbd;
 pub mod durable;
 pub mod fence;
+pub mod nfs;
 pub mod partition;
 pub mod stale;
 pub mod syncer;

@@ -34,6 +34,8 @@ pub enum Look {
     Snapshot,
     /// Not replicated: the volume itself.
     Itself,
+    /// The volume lies on a server now: what is left of it here. It is replicated no more.
+    Left,
     /// Not at all: an empty folder stands for it.
     Nothing,
 }
@@ -108,7 +110,8 @@ fn open(volume: VolumeId, look: Look) -> Result<(), StaleError> {
     fs::create_dir_all(&root).map_err(io("no folder to mount it on"))?;
     match look {
         Look::Snapshot => {}
-        Look::Itself => return Ok(volume::mount_local_at(volume, &root).map(drop)?),
+        Look::Itself => return Ok(volume::mount_local_at(volume, false, &root).map(drop)?),
+        Look::Left => return Ok(volume::mount_local_at(volume, true, &root).map(drop)?),
         Look::Nothing => return Ok(()),
     }
     let partition = partition::find(&format!("mail-{}", volume.name()))?;

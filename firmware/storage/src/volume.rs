@@ -1,17 +1,20 @@
 //! Mounts and unmounts the mail volumes by system calls, and makes the file system on a volume that was never used. Never
-//! touches a volume that carries anything, never unmounts lazily (`spec/mail.md` "Durability").
+//! touches a volume that carries anything, never unmounts lazily (`spec/mail.md` "Durability"). How an export is mounted is in `nfs`.
 //!
 //! All calls block: run them on a thread that may wait.
 
 mod format;
 mod users;
 
+use crate::drbd::superblock;
+use crate::nfs::{self, Export, NfsError};
 use crate::partition::{self, PartitionError};
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::time::Duration;
 use twinpost_types::VolumeId;
 
@@ -21,6 +24,8 @@ pub use format::FormatError;
 const EXT4_MAGIC: (u64, [u8; 2]) = (1080, [0x53, 0xef]);
 /// How long the users of a volume have to die after SIGKILL, in steps of [`DEATH_STEP`].
 const DEATH_STEPS: u32 = 50;
+/// How long a server may take to store what is left to be written, before the unmounting gives it up. Nobody was told that it is stored.
+const FLUSH_LIMIT: Duration = Duration::from_secs(8);
 /// Pause between attempts to unmount.
 const DEATH_STEP: Duration = Duration::from_millis(20);
 
@@ -46,36 +51,79 @@ pub fn device(volume: VolumeId) -> PathBuf {
     PathBuf::from(format!("/dev/drbd{}", volume.index()))
 }
 
-/// Mounts a promoted volume; makes the file system first when its beginning is all zero. A mounted volume stays as it is. One that
-/// is not replicated (`local`) lies on its partition.
+/// Where a volume lies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// On this unit's partition and, below DRBD, on the other one's.
+    #[default]
+    Replicated,
+    /// On this unit's partition alone.
+    Local,
+    /// On a server. What lies on this unit's partition was left there before.
+    Server(Export),
+}
+
+/// Mounts a promoted volume; makes the file system first when its beginning is all zero. A mounted volume stays as it is.
 ///
 /// # Errors
-/// The volume carries foreign data or a damaged file system, or its partition is missing; the text says what the operator can do.
-pub fn mount(volume: VolumeId, local: bool) -> Result<MountReport, MountError> {
+/// The volume carries foreign data or a damaged file system, its partition is missing, or its server does not give it; the text says
+/// what the operator can do.
+pub fn mount(volume: VolumeId, place: &Place) -> Result<MountReport, MountError> {
     if is_mounted(volume) {
         return Ok(MountReport { made: false });
     }
-    let device = if local {
-        partition::find(&format!("mail-{}", volume.name())).map_err(MountError::Partition)?.device
-    } else {
-        device(volume)
+    let device = match place {
+        Place::Replicated => device(volume),
+        Place::Local => local(volume)?,
+        Place::Server(export) => {
+            nfs::mount(export, mount_point(volume))?;
+            return Ok(MountReport { made: false });
+        }
     };
     mount_at(volume, device, mount_point(volume))
 }
 
 /// Mounts the partition of a volume that is not replicated somewhere else, so that it can be emptied; `None` when it was never used.
-/// What is mounted twice is one file system.
+/// What is mounted twice is one file system. A copy that was replicated is taken out of replication for good if it is `left` behind: the
+/// volume lies on a server now.
 ///
 /// # Errors
 /// As [`mount`].
-pub fn mount_local_at(volume: VolumeId, target: &Path) -> Result<Option<MountReport>, MountError> {
+pub fn mount_local_at(
+    volume: VolumeId,
+    left: bool,
+    target: &Path,
+) -> Result<Option<MountReport>, MountError> {
     let found = partition::find(&format!("mail-{}", volume.name())).map_err(MountError::Partition)?;
     let unreadable = |source| MountError::unreadable(volume, source);
     if content(&found.device).map_err(unreadable)? == Content::Nothing {
         return Ok(None);
     }
+    if left {
+        retire(volume, &found.device)?;
+    }
+    let device = local(volume)?;
     fs::create_dir_all(target).map_err(unreadable)?;
-    mount_at(volume, found.device, target).map(Some)
+    mount_at(volume, device, target).map(Some)
+}
+
+/// The partition of a volume that is not replicated. Written to beside DRBD, its metadata would vouch for blocks that it has not seen.
+fn local(volume: VolumeId) -> Result<PathBuf, MountError> {
+    let device = partition::find(&format!("mail-{}", volume.name())).map_err(MountError::Partition)?.device;
+    match superblock::read(&device).map_err(|source| MountError::unreadable(volume, source))? {
+        None => Ok(device),
+        Some(_) => Err(MountError::Replicated { volume: volume.name(), device }),
+    }
+}
+
+/// Takes a copy out of replication. One in the middle of a resynchronisation is no file system, and stays as it is.
+fn retire(volume: VolumeId, device: &Path) -> Result<(), MountError> {
+    let unreadable = |source| MountError::unreadable(volume, source);
+    match superblock::read(device).map_err(unreadable)? {
+        None => Ok(()),
+        Some(found) if found.consistent => superblock::erase(device).map_err(unreadable),
+        Some(_) => Err(MountError::Half { volume: volume.name(), device: device.to_path_buf() }),
+    }
 }
 
 fn mount_at(volume: VolumeId, device: PathBuf, target: &Path) -> Result<MountReport, MountError> {
@@ -101,18 +149,22 @@ fn mount_at(volume: VolumeId, device: PathBuf, target: &Path) -> Result<MountRep
     Ok(MountReport { made })
 }
 
-/// Flushes and unmounts. Programs that still use the volume are killed: by now all services were asked to stop.
+/// Flushes and unmounts. Programs that still use the volume are killed: by now all services were asked to stop. What a server does not
+/// take within [`FLUSH_LIMIT`] is given up.
 ///
 /// # Errors
 /// It is still in use or cannot be flushed: the unit must then be reset, because the peer is about to write.
 pub fn unmount(volume: VolumeId) -> Result<(), UnmountError> {
-    if !is_mounted(volume) {
-        return Ok(());
-    }
+    let Some(kind) = mounted(volume) else { return Ok(()) };
     let target = mount_point(volume);
     let mut killed = Vec::new();
+    let mut flags = UnmountFlags::NOFOLLOW;
+    if kind == Kind::Nfs && !flushed(target) {
+        killed.extend(users::kill(target));
+        flags |= UnmountFlags::FORCE;
+    }
     for step in 0..=DEATH_STEPS {
-        match rustix::mount::unmount(target, UnmountFlags::NOFOLLOW) {
+        match rustix::mount::unmount(target, flags) {
             Ok(()) => return Ok(()),
             Err(rustix::io::Errno::BUSY) if step < DEATH_STEPS => {
                 killed.extend(users::kill(target));
@@ -127,12 +179,42 @@ pub fn unmount(volume: VolumeId) -> Result<(), UnmountError> {
     Err(UnmountError::Busy { volume: volume.name(), users: killed.join(", ") })
 }
 
-/// True while the volume is mounted.
+/// Whether all that was written reached the server within the limit. A thread that waits for a dead server ends when its requests are
+/// ended by force.
+fn flushed(target: &'static Path) -> bool {
+    let (done, wait) = mpsc::channel();
+    std::thread::spawn(move || {
+        let flushed = File::open(target).and_then(|folder| Ok(rustix::fs::syncfs(folder)?));
+        // Nobody waits any more.
+        let _ = done.send(flushed.is_ok());
+    });
+    wait.recv_timeout(FLUSH_LIMIT).unwrap_or(false)
+}
+
+/// True while the volume is mounted. Asks the kernel only, never a server.
 #[must_use]
 pub fn is_mounted(volume: VolumeId) -> bool {
-    let target = mount_point(volume);
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    mounts.lines().any(|line| line.split(' ').nth(1).is_some_and(|at| Path::new(at) == target))
+    mounted(volume).is_some()
+}
+
+/// What is mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Disk,
+    Nfs,
+}
+
+fn mounted(volume: VolumeId) -> Option<Kind> {
+    mounted_in(&fs::read_to_string("/proc/self/mounts").unwrap_or_default(), mount_point(volume))
+}
+
+fn mounted_in(mounts: &str, target: &Path) -> Option<Kind> {
+    let mut there = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let (at, kind) = (words.next()?, words.next()?);
+        (Path::new(at) == target).then_some(if kind.starts_with("nfs") { Kind::Nfs } else { Kind::Disk })
+    });
+    there.next_back()
 }
 
 /// Why a volume was not mounted.
@@ -141,6 +223,31 @@ pub enum MountError {
     /// It is not replicated, and its partition is not there.
     #[error(transparent)]
     Partition(PartitionError),
+    /// Its server does not give it.
+    #[error(transparent)]
+    Server(#[from] NfsError),
+    /// It is not to be replicated, but it was.
+    #[error(
+        "volume {volume} on {device} was replicated before and is not to be any more, it was left untouched: enable its synchronisation again, \
+         or, if nothing on it is needed, erase its first and last MiB and reboot"
+    )]
+    Replicated {
+        /// Volume.
+        volume: &'static str,
+        /// Partition.
+        device: PathBuf,
+    },
+    /// Left behind in the middle of a resynchronisation.
+    #[error(
+        "what is left of volume {volume} on {device} is half of a resynchronisation and cannot be read, it was left untouched: the other \
+         unit's copy is whole; erase the first and last MiB of this one and reboot"
+    )]
+    Half {
+        /// Volume.
+        volume: &'static str,
+        /// Partition.
+        device: PathBuf,
+    },
     /// Neither empty nor ext4.
     #[error(
         "volume {volume} ({device}) holds data that is not a mail file system, it was left untouched: restore it, or, if nothing on it is needed, erase its first MiB on the unit that is PRIMARY and run 'diagnose system ha restart'"
@@ -239,6 +346,37 @@ mod tests {
         fs::write(&path, vec![7; 2 << 20]).unwrap();
         assert_eq!(content(&path).unwrap(), Content::Foreign);
         assert!(content(&dir.path().join("nothing")).is_err());
+    }
+
+    #[test]
+    fn mounts_are_told_apart() {
+        let mounts =
+            "/dev/drbd0 /mail/queue ext4 rw 0 0\n192.0.2.30:/export/mail /mail/data nfs rw,vers=3 0 0\nodd\n";
+        assert_eq!(mounted_in(mounts, Path::new("/mail/queue")), Some(Kind::Disk));
+        assert_eq!(mounted_in(mounts, Path::new("/mail/data")), Some(Kind::Nfs));
+        assert_eq!(mounted_in(mounts, Path::new("/mail")), None);
+    }
+
+    #[test]
+    fn a_whole_copy_is_taken_out_of_replication_and_a_half_one_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("disk");
+        let disk = |flags: u8| {
+            let mut block = vec![0; 4096];
+            block[56..64].copy_from_slice(&[0, 0, 0, flags, 0x83, 0x74, 0x02, 0x6c]);
+            let mut disk = vec![7; 2 * 4096];
+            disk.extend(&block);
+            fs::write(&path, &disk).unwrap();
+            disk
+        };
+        let half = disk(0);
+        assert!(matches!(retire(VolumeId::Data, &path), Err(MountError::Half { .. })));
+        assert_eq!(fs::read(&path).unwrap(), half);
+        let whole = disk(1);
+        retire(VolumeId::Data, &path).unwrap();
+        assert_eq!(superblock::read(&path).unwrap(), None);
+        assert_eq!(fs::read(&path).unwrap()[..2 * 4096], whole[..2 * 4096]);
+        retire(VolumeId::Data, &path).unwrap();
     }
 
     #[test]

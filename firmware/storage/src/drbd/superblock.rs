@@ -1,14 +1,17 @@
 //! Tells from the bytes of DRBD's internal metadata whether a partition was ever prepared, and from the generation
 //! identifiers whether it was ever used (`drbd_int.h` of 8.4: `struct meta_data_on_disk`, big-endian, in the last
-//! aligned 4 KiB). Reads only; metadata is written by `drbdmeta` and the kernel.
+//! aligned 4 KiB). Metadata is written by `drbdmeta` and the kernel; here it is read, or ended.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// Metadata lies in the last whole block of this size.
 const BLOCK_BYTES: u64 = 4096;
-/// Where the magic is in that block.
+/// Where the flags are in that block, and the one of a copy that is no half of a resynchronisation (`MDF_CONSISTENT`).
+const FLAGS_AT: usize = 56;
+const CONSISTENT: u32 = 1;
+/// Where the magic is.
 const MAGIC_AT: usize = 60;
 /// `DRBD_MD_MAGIC_08`: clean, as `drbdmeta` writes it.
 const MAGIC_CLEAN: u32 = 0x8374_026b;
@@ -22,17 +25,32 @@ const JUST_CREATED: u64 = 4;
 pub struct Superblock {
     /// Current data generation.
     pub generation: u64,
+    /// The copy is a file system of one moment, though perhaps an old one.
+    pub consistent: bool,
 }
 
 /// Reads the metadata of a partition; `None` when there is none.
 pub fn read(device: &Path) -> io::Result<Option<Superblock>> {
     let mut file = File::open(device)?;
-    let size = file.seek(SeekFrom::End(0))?;
-    let Some(at) = (size / BLOCK_BYTES).checked_sub(1) else { return Ok(None) };
-    file.seek(SeekFrom::Start(at * BLOCK_BYTES))?;
+    let Some(at) = place(&mut file)? else { return Ok(None) };
+    file.seek(SeekFrom::Start(at))?;
     let mut block = [0; BLOCK_BYTES as usize];
     file.read_exact(&mut block)?;
     Ok(parse(&block))
+}
+
+/// Ends the metadata of a partition, durably: DRBD does not know it any more, what is stored on it stays.
+pub fn erase(device: &Path) -> io::Result<()> {
+    let mut file = File::options().read(true).write(true).open(device)?;
+    let Some(at) = place(&mut file)? else { return Ok(()) };
+    file.seek(SeekFrom::Start(at))?;
+    file.write_all(&[0; BLOCK_BYTES as usize])?;
+    file.sync_all()
+}
+
+fn place(file: &mut File) -> io::Result<Option<u64>> {
+    let size = file.seek(SeekFrom::End(0))?;
+    Ok((size / BLOCK_BYTES).checked_sub(1).map(|block| block * BLOCK_BYTES))
 }
 
 /// True for the answer of `get-gi` of a volume that was never part of a pair.
@@ -47,7 +65,8 @@ fn parse(block: &[u8]) -> Option<Superblock> {
         return None;
     }
     let generation = block.get(8..16)?.try_into().ok().map(u64::from_be_bytes)?;
-    Some(Superblock { generation })
+    let flags = block.get(FLAGS_AT..MAGIC_AT)?.try_into().ok().map(u32::from_be_bytes)?;
+    Some(Superblock { generation, consistent: flags & CONSISTENT != 0 })
 }
 
 #[cfg(test)]
@@ -69,7 +88,10 @@ mod tests {
 
     #[test]
     fn reads_metadata_as_the_kernel_left_it() {
-        assert_eq!(parse(&block(USED)), Some(Superblock { generation: 0xb4f1_cc98_81f8_e12c }));
+        assert_eq!(
+            parse(&block(USED)),
+            Some(Superblock { generation: 0xb4f1_cc98_81f8_e12c, consistent: true })
+        );
         assert_eq!(parse(&vec![0; 4096]), None);
         assert_eq!(parse(&[0; 10]), None);
     }
