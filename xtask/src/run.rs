@@ -91,6 +91,7 @@ impl Bench {
             memory_mib: args.memory,
             processors: args.processors,
             settings: Vec::new(),
+            nfs: false,
             seed: args.seed,
         };
         Ok(Self { pair, accelerator })

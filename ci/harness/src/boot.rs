@@ -71,7 +71,7 @@ pub fn altered_root(settings: &PairSettings) -> Result<String, AlteredError> {
     let _ = std::fs::remove_dir_all(&layout.folder);
     std::fs::create_dir_all(&layout.folder).map_err(disk_error)?;
     factory_disk(&settings.image, &layout.disk())?;
-    provisioning_disk(&provision::script(0, &settings.settings), &layout.provisioning())?;
+    provisioning_disk(&provision::script(0, &settings.settings, false), &layout.provisioning())?;
     flip(&layout.disk()).map_err(disk_error)?;
 
     let machine_settings = MachineSettings {

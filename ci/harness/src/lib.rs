@@ -5,7 +5,8 @@
 //! ```text
 //!  scenario::run ─▶ Pair ─▶ Unit a, Unit b (QEMU: QMP, machine console, disks)
 //!       │             ├──▶ Lan service, Lan management, Lan cable 1, Lan cable 2
-//!       │             └──▶ Host client (Load, Probe, Mailbox), Host next hop (NextHop) ─▶ Ledger
+//!       │             ├──▶ Host client (Load, Probe, Mailbox), Host next hop (NextHop) ─▶ Ledger
+//!       │             └──▶ Host nas (Nas), where a scenario asks for it
 //!       └─▶ Watch a, Watch b: poll status and events over the machine consoles
 //! ```
 #![forbid(unsafe_code)]
@@ -22,6 +23,7 @@ pub mod demo;
 pub mod faults;
 pub mod host;
 pub mod mail;
+pub mod nas;
 pub mod pair;
 pub mod provision;
 pub mod qemu;

@@ -10,6 +10,7 @@ use crate::host::{Host, HostSettings, Mac};
 use crate::mail::{
     Ledger, Load, LoadSettings, Mailbox, MailboxLogin, MailboxOrders, NextHop, Outages, Probe, WebPage,
 };
+use crate::nas::Nas;
 use crate::provision::{self, Setting};
 use crate::qemu::{
     DiskError, Layout, Machine, MachineError, MachineSettings, NicSocket, factory_disk, provisioning_disk,
@@ -46,6 +47,8 @@ pub struct PairSettings {
     pub processors: u32,
     /// HA settings beyond those of the bench.
     pub settings: Vec<Setting>,
+    /// Mail data is on the bench's NFS server.
+    pub nfs: bool,
     /// Seed of losses.
     pub seed: u64,
 }
@@ -94,6 +97,7 @@ pub struct Pair {
     client: Host,
     has_vip6: bool,
     _next_hop: Host,
+    _nas: Option<Host>,
     /// The book of all mail.
     pub ledger: Ledger,
     /// What the client sends.
@@ -144,12 +148,20 @@ impl Pair {
             lans[0].add_plug(),
             vec![Box::new(NextHop::new(ledger.clone())), Box::new(WebPage::new(ledger.clone())?)],
         );
+        let nas = settings.nfs.then(|| {
+            Host::start(
+                HostSettings { mac: [0x52, 0x54, 0, 0xC, 0, 30], ip: provision::NAS },
+                lans[0].add_plug(),
+                vec![Box::new(Nas::new(provision::NAS_EXPORT))],
+            )
+        });
         Ok(Self {
             units,
             lans,
             client,
             has_vip6: settings.settings.iter().any(|(_, value)| value.contains(&provision::VIP6.to_string())),
             _next_hop: next_hop,
+            _nas: nas,
             ledger,
             load,
             outages,
@@ -375,7 +387,7 @@ fn start_lans(settings: &PairSettings) -> Result<[Lan; PORTS], LanError> {
 fn unit(settings: &PairSettings, index: usize, lans: &[Lan; PORTS]) -> Result<Unit, PairError> {
     let layout = Layout { folder: settings.folder.join(UNITS[index]) };
     factory_disk(&settings.image, &layout.disk())?;
-    provisioning_disk(&provision::script(index, &settings.settings), &layout.provisioning())?;
+    provisioning_disk(&provision::script(index, &settings.settings, settings.nfs), &layout.provisioning())?;
     let (mut nics, mut ports) = (Vec::new(), [0; PORTS]);
     for (port, lan) in lans.iter().enumerate() {
         let socket = lan.add_unix(&layout.folder.join(format!("port{}", port + 1)))?;

@@ -11,6 +11,10 @@ pub const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// Next hop.
 pub const NEXT_HOP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 25);
+/// The NFS server, in scenarios whose mail data is on it.
+pub const NAS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 30);
+/// What it exports.
+pub const NAS_EXPORT: &str = "/export/mail";
 /// The one mailbox.
 pub const MAILBOX_USER: &str = "user";
 /// Its domain.
@@ -23,9 +27,10 @@ pub const HA_PASSWORD: &str = "bench group 1";
 /// An HA setting that a scenario makes before the start.
 pub type Setting = (String, String);
 
-/// The script of unit `index` (0 is a, the primary; 1 is b).
+/// The script of unit `index` (0 is a, the primary; 1 is b); with `nfs` mail data is on the bench's server.
 #[must_use]
-pub fn script(index: usize, settings: &[Setting]) -> String {
+pub fn script(index: usize, settings: &[Setting], nfs: bool) -> String {
+    let (storage, sync) = if nfs { storage() } else { Default::default() };
     let (name, mode) = if index == 0 { ("a", "primary") } else { ("b", "secondary") };
     let (own, peer) = if index == 0 { (1, 2) } else { (2, 1) };
     let extra: String = settings.iter().map(|setting| line(setting, own, peer)).collect();
@@ -74,17 +79,25 @@ config domain
         end
     next
 end
-config system ha
+{storage}config system ha
     set mode {mode}
     set password \"{HA_PASSWORD}\"
     set heartbeat-1-interface port3
 {link1}    set heartbeat-2-interface port4
-{link2}{extra}{vip}end
+{link2}{sync}{extra}{vip}end
 ",
         service = 10 + own,
         link1 = link(1, settings, own, peer),
         link2 = link(2, settings, own, peer),
     )
+}
+
+/// Mail data on the server, and what the group's settings say to it.
+fn storage() -> (String, &'static str) {
+    let storage = format!(
+        "config mailsetting storage config\n    set type remote\n    set protocol nfs\n    set host {NAS}\n    set folder {NAS_EXPORT}\nend\n"
+    );
+    (storage, "    set mail-data-sync disable\n")
 }
 
 /// A setting of a scenario; `{own}` and `{peer}` stand for the last part of the addresses of heartbeat links.
@@ -114,7 +127,7 @@ mod tests {
         let ports = ["port1", "port2", "port3", "port4"];
         let settings = [("hb-lost-threshold".to_owned(), "5".to_owned())];
         for index in 0..2 {
-            let text = script(index, &settings);
+            let text = script(index, &settings, false);
             let config =
                 twinpost_config::parse(&text, &ports).unwrap_or_else(|error| panic!("{error}\n{text}"));
             assert_eq!(config.vips().next().unwrap().address, VIP);
@@ -122,12 +135,23 @@ mod tests {
             let failover = |value: &str| ("failover".to_owned(), value.to_owned());
             let settings =
                 ["port1 set 192.0.2.10/24", "port1 set 2001:db8::10/64", "port2 bridge"].map(failover);
-            let text = script(index, &settings);
+            let text = script(index, &settings, false);
             let config =
                 twinpost_config::parse(&text, &ports).unwrap_or_else(|error| panic!("{error}\n{text}"));
             let vips: Vec<_> = config.vips().map(|vip| (vip.address, vip.replaces)).collect();
             assert_eq!(vips, [(VIP.into(), true), (VIP6.into(), true)]);
             assert_eq!(config.bridge_ports().count(), 1);
+        }
+    }
+
+    #[test]
+    fn mail_data_is_on_the_server_where_a_scenario_wants_it() {
+        let ports = ["port1", "port2", "port3", "port4"];
+        for index in 0..2 {
+            let text = script(index, &[], true);
+            let config =
+                twinpost_config::parse(&text, &ports).unwrap_or_else(|error| panic!("{error}\n{text}"));
+            assert_eq!(config.mail_export().unwrap().to_string(), "192.0.2.30:/export/mail");
         }
     }
 
@@ -139,7 +163,7 @@ mod tests {
         for (index, own, peer) in
             [(0, "fd00:0:0:1::1/64", "fd00:0:0:1::2"), (1, "fd00:0:0:1::2/64", "fd00:0:0:1::1")]
         {
-            let text = script(index, &settings);
+            let text = script(index, &settings, false);
             let config = twinpost_config::parse(&text, &["port1", "port2", "port3", "port4"])
                 .unwrap_or_else(|error| panic!("{error}\n{text}"));
             let link = config.heartbeat(twinpost_types::LinkId::ALL[0]).unwrap();

@@ -17,6 +17,8 @@ pub struct Scenario {
     pub firmware: Firmware,
     /// What machine each unit is (addition: `machine <unit> q35|pc|express`).
     pub machines: [MachineKind; 2],
+    /// Mail data is on the bench's NFS server (addition: `mail-data nfs`).
+    pub nfs: bool,
     /// HA settings before the start, variable and value.
     pub settings: Vec<(String, String)>,
     /// Everything else in the order of the file.

@@ -22,6 +22,7 @@ pub fn parse(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
         group: Group::ActivePassive,
         firmware: Firmware::Bios,
         machines: [MachineKind::default(); 2],
+        nfs: false,
         settings: Vec::new(),
         steps: Vec::new(),
     };
@@ -51,6 +52,7 @@ enum Verb {
     Group,
     Firmware,
     Machine,
+    MailData,
     Set,
     Expect,
     Hold,
@@ -65,6 +67,7 @@ fn line(scenario: &mut Scenario, mut words: Words<'_>, number: usize, raw: &str)
             ("group", Verb::Group),
             ("firmware", Verb::Firmware),
             ("machine", Verb::Machine),
+            ("mail-data", Verb::MailData),
             ("set", Verb::Set),
             ("expect", Verb::Expect),
             ("hold", Verb::Hold),
@@ -76,7 +79,7 @@ fn line(scenario: &mut Scenario, mut words: Words<'_>, number: usize, raw: &str)
     };
     let started = !scenario.steps.is_empty();
     let (at, what) = match verb {
-        Verb::Group | Verb::Firmware | Verb::Machine | Verb::Set if started => {
+        Verb::Group | Verb::Firmware | Verb::Machine | Verb::MailData | Verb::Set if started => {
             return Err(words.error(
                 1,
                 "this line belongs before the first action",
@@ -94,6 +97,10 @@ fn line(scenario: &mut Scenario, mut words: Words<'_>, number: usize, raw: &str)
         Verb::Machine => {
             let unit = words.unit()?;
             scenario.machines[unit] = words.choice(&MachineKind::ALL)?;
+            return words.finish();
+        }
+        Verb::MailData => {
+            scenario.nfs = words.choice(&[("replicated", false), ("nfs", true)])?;
             return words.finish();
         }
         Verb::Set => {

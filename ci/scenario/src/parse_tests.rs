@@ -70,6 +70,17 @@ fn hardware_is_a_units_own_and_comes_before_the_start() {
 }
 
 #[test]
+fn mail_data_is_replicated_unless_the_file_says_otherwise() {
+    let scenario = parse("x.scn", "group active-passive\nmail-data nfs\nat 1s repair\n").unwrap();
+    assert!(scenario.nfs && parse("x.scn", &scenario.to_string()).unwrap().nfs);
+    assert!(!parse("x.scn", "group active-passive\nat 1s repair\n").unwrap().nfs);
+    assert!(refusal("group active-passive\nmail-data floppy\n").contains("replicated, nfs"));
+    assert!(
+        refusal("group active-passive\nat 1s repair\nmail-data nfs\n").contains("before the first action")
+    );
+}
+
+#[test]
 fn every_action_of_the_table() {
     let second = Duration::from_secs(1);
     let cases = [

@@ -22,6 +22,9 @@ impl Display for Scenario {
                 writeln!(f, "machine {unit} {word}")?;
             }
         }
+        if self.nfs {
+            writeln!(f, "mail-data nfs")?;
+        }
         for (variable, value) in &self.settings {
             writeln!(f, "set {variable} {value}")?;
         }

@@ -66,6 +66,7 @@ pub fn scenario(seed: u64) -> Scenario {
         group: Group::ActivePassive,
         firmware: Firmware::Bios,
         machines: [MachineKind::default(); 2],
+        nfs: false,
         settings: settings.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect(),
         steps: Vec::new(),
     };

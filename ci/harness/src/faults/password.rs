@@ -26,7 +26,7 @@ pub fn wrong_password(settings: &PairSettings) -> Result<String, FaultError> {
 }
 
 fn story(pair: &mut Pair, settings: &PairSettings) -> Result<String, FaultError> {
-    let script = provision::script(1, &settings.settings);
+    let script = provision::script(1, &settings.settings, false);
     let script = script.replace(provision::HA_PASSWORD, "another group 2");
     provisioning_disk(&script, &pair.layout(1).provisioning())?;
     pair.power_on(0)?;

@@ -53,7 +53,7 @@ fn story(pair: &mut Pair, settings: &PairSettings) -> Result<String, FaultError>
 }
 
 fn wrong_script(settings: &[provision::Setting]) -> String {
-    let script = provision::script(1, settings);
+    let script = provision::script(1, settings, false);
     let lines = script
         .lines()
         .enumerate()

@@ -16,23 +16,42 @@ impl Invariants {
     /// Both units with a promoted volume at one moment, in words.
     #[must_use]
     pub fn both_promoted(a: &[Sample], b: &[Sample]) -> Option<String> {
-        certain_overlap(a, b, "a", "b").or_else(|| certain_overlap(b, a, "b", "a"))
+        overlap(a, b, &is_promoted, "had promoted volumes")
+    }
+
+    /// Both units with mail data on NFS mounted at one moment, in words.
+    #[must_use]
+    pub fn both_mounted(a: &[Sample], b: &[Sample]) -> Option<String> {
+        let mounted = |sample: &Sample| sample.status.nfs.as_ref().is_some_and(|nfs| nfs.mounted);
+        overlap(a, b, &mounted, "had mail data on NFS mounted")
     }
 }
 
-fn certain_overlap(outer: &[Sample], inner: &[Sample], outer_name: &str, inner_name: &str) -> Option<String> {
+fn overlap(a: &[Sample], b: &[Sample], is_so: &dyn Fn(&Sample) -> bool, what: &str) -> Option<String> {
+    let (outer, inner, names) = match certain_overlap(a, b, is_so) {
+        Some((outer, inner)) => (outer, inner, ["a", "b"]),
+        None => certain_overlap(b, a, is_so).map(|(outer, inner)| (outer, inner, ["b", "a"]))?,
+    };
+    Some(format!(
+        "both units {what}: {} in epoch {} and {} in epoch {}",
+        names[0], outer.status.epoch.0, names[1], inner.status.epoch.0
+    ))
+}
+
+fn certain_overlap<'a>(
+    outer: &'a [Sample],
+    inner: &'a [Sample],
+    is_so: &dyn Fn(&Sample) -> bool,
+) -> Option<(&'a Sample, &'a Sample)> {
     outer.windows(2).find_map(|pair| {
         let [before, after] = pair else { return None };
-        let lasting = is_promoted(before)
-            && is_promoted(after)
+        let lasting = is_so(before)
+            && is_so(after)
             && after.status.now_us >= before.status.now_us
             && after.answered.since(before.asked) < APART_MAX;
         let within = |sample: &&Sample| sample.asked >= before.answered && sample.answered <= after.asked;
-        let other = inner.iter().filter(|_| lasting).filter(within).find(|sample| is_promoted(sample))?;
-        Some(format!(
-            "both units had promoted volumes: {outer_name} in epoch {} and {inner_name} in epoch {}",
-            before.status.epoch.0, other.status.epoch.0
-        ))
+        let other = inner.iter().filter(|_| lasting).filter(within).find(|sample| is_so(sample))?;
+        Some((before, other))
     })
 }
 
@@ -45,13 +64,27 @@ fn is_promoted(sample: &Sample) -> bool {
 mod tests {
     use super::*;
     use crate::clock::Micros;
-    use twinpost_api::Status;
+    use twinpost_api::{NfsStatus, Status};
     use twinpost_types::VolumeReport;
 
     fn sample(asked_ms: u64, promoted: bool) -> Sample {
         let volumes = vec![VolumeReport { promoted, ..VolumeReport::default() }];
         let status = Status { now_us: asked_ms * 1000, volumes, ..Status::default() };
         Sample { asked: Micros(asked_ms * 1000), answered: Micros(asked_ms * 1000 + 5000), status }
+    }
+
+    #[test]
+    fn an_export_is_mounted_by_one_unit() {
+        let mounted = |asked_ms, mounted| {
+            let mut sample = sample(asked_ms, false);
+            sample.status.nfs = Some(NfsStatus { export: "192.0.2.30:/export/mail".into(), mounted });
+            sample
+        };
+        let a = [mounted(0, true), mounted(200, true)];
+        let told = Invariants::both_mounted(&a, &[mounted(100, true)]).unwrap();
+        assert!(told.contains("mail data on NFS mounted: a in epoch"), "{told}");
+        assert!(Invariants::both_mounted(&a, &[mounted(100, false)]).is_none());
+        assert!(Invariants::both_mounted(&a, &[sample(100, true)]).is_none());
     }
 
     #[test]

@@ -80,6 +80,7 @@ pub fn run(
     let mut pair_settings = settings.pair.clone();
     pair_settings.firmware = scenario.firmware;
     pair_settings.machines = scenario.machines;
+    pair_settings.nfs = scenario.nfs;
     pair_settings.settings.extend(scenario.settings.iter().cloned());
     let powered = Micros::now();
     let mut pair = Pair::prepare(&pair_settings)?;
@@ -429,9 +430,12 @@ impl Runner<'_> {
             return Ok(());
         }
         let [a, b] = [0, 1].map(|unit| self.pair.watch(unit).samples());
-        match Invariants::both_promoted(&a, &b) {
+        if let Some(why) = Invariants::both_promoted(&a, &b) {
+            return Err(always("never two units with promoted volumes", why));
+        }
+        match Invariants::both_mounted(&a, &b) {
             None => Ok(()),
-            Some(why) => Err(always("never two units with promoted volumes", why)),
+            Some(why) => Err(always("never two units with mail data on NFS mounted", why)),
         }
     }
 
