@@ -24,7 +24,7 @@ const HOUR: u64 = 3600 * SECOND;
 /// A check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Check {
-    /// At most one unit writes on one data generation, and never two at all outside of a recorded partition.
+    /// At most one unit writes on one data generation, and never two at all outside of a recorded partition. An export is mounted by one.
     OneWriter,
     /// No acknowledged message is overwritten, or missing on the copy that is promoted.
     NothingLost,
@@ -256,6 +256,7 @@ impl World {
         let [a, b] = &self.units;
         let writes = |unit: &crate::unit::Unit| unit.writes() && unit.kernel_runs(now);
         let both = writes(a) && writes(b);
+        let mounted = [a, b].iter().all(|unit| unit.mounted && unit.kernel_runs(now));
         let same = a.disk.generation == b.disk.generation;
         let answers = |i: usize| {
             let unit = &self.units[i];
@@ -268,6 +269,9 @@ impl World {
         let since = contested.then(|| self.judge.contested_since.unwrap_or(now));
         if both && (same || !apart) {
             self.violate(Check::OneWriter, || "both units write".into());
+        }
+        if self.nfs && mounted && !apart {
+            self.violate(Check::OneWriter, || "both units have the export with the mail data mounted".into());
         }
         if two && !apart {
             self.violate(Check::OneAddress, || "both units answer for the virtual IP".into());
@@ -373,6 +377,26 @@ impl World {
             self.violate(Check::PrimaryExists, || format!("no unit serves though one could: {why:?}"));
         } else {
             self.judge.disturbed(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::PairSettings;
+
+    #[test]
+    fn an_export_that_both_units_have_mounted_is_seen() {
+        let settings = PairSettings::read(&[]).expect("no line is wrong");
+        for (nfs, mounted, seen) in [(true, true, true), (true, false, false), (false, true, false)] {
+            let mut world = World::new(&settings, 1, None, false);
+            (0..2).for_each(|unit| world.apply_power_restore(unit));
+            assert!(world.wait(120 * SECOND, |world| world.whole() == Ok(0)));
+            (world.nfs, world.units[1].mounted) = (nfs, mounted);
+            world.check();
+            let found = world.violation.is_some_and(|violation| violation.check == Check::OneWriter);
+            assert_eq!(found, seen, "nfs {nfs}, mounted {mounted}");
         }
     }
 }

@@ -109,6 +109,7 @@ impl Simulator {
         }
         let mut world = self.pair(&scenario.settings)?;
         world.recording = recording;
+        world.nfs = scenario.nfs;
         surroundings(&mut world, seed);
         if world.sessions.sealed {
             world.run_until(world.now + INTRODUCTION);

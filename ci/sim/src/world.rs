@@ -58,6 +58,8 @@ pub(crate) struct World {
     pub(crate) broken_since: Option<u64>,
     pub(crate) generations: u64,
     pub(crate) mail: Mail,
+    /// Mail data is on a server that both units can mount: nothing but the decisions keeps one of them from it.
+    pub(crate) nfs: bool,
     pub(crate) mutation: Option<Mutation>,
     pub(crate) judge: crate::judge::Memory,
     pub(crate) violation: Option<Violation>,
@@ -94,6 +96,7 @@ impl World {
             broken_since: None,
             generations: 100,
             mail: Mail::default(),
+            nfs: false,
             mutation,
             judge: crate::judge::Memory::default(),
             violation: None,

@@ -342,6 +342,26 @@ fn kib(kib: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use twinpost_api::NfsStatus;
+
+    #[test]
+    fn mail_data_on_a_server_is_not_told_as_a_copy() {
+        let report =
+            VolumeReport { local: DiskState::UpToDate, peer: DiskState::UpToDate, ..VolumeReport::default() };
+        let nfs = |mounted| Some(NfsStatus { export: "192.0.2.30:/export/mail".into(), mounted });
+        let mut status = Status {
+            volumes: vec![report; 2],
+            unsynchronised: vec!["data".into()],
+            nfs: nfs(true),
+            ..Status::default()
+        };
+        let told = volume_of(&status, VolumeId::Data, &report);
+        assert_eq!(told, "on NFS 192.0.2.30:/export/mail, MOUNTED here");
+        assert!(!volume_of(&status, VolumeId::Queue, &report).contains("NFS"));
+        assert!(safety(&status).contains("mailboxes are on the NFS server 192.0.2.30:/export/mail"));
+        status.nfs = nfs(false);
+        assert!(volume_of(&status, VolumeId::Data, &report).contains("not mounted here"));
+    }
 
     #[test]
     fn control_characters_stay_away_from_the_terminal() {

@@ -47,6 +47,9 @@ const LIST_AFTER: Duration = Duration::from_secs(2);
 const FOLLOW_EVERY: Duration = Duration::from_secs(5);
 const FOLLOW_TIMES: u32 = 120;
 
+/// A request of the other unit under way ends within this, or its storage hangs.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+
 /// Messages at risk that one event names, and most events for them; the report has more of them.
 const AT_RISK_AN_EVENT: usize = 10;
 const AT_RISK_EVENTS_MAX: usize = 5;
@@ -286,7 +289,8 @@ impl HandOver {
             let _ = tokio::time::timeout(LIST_AFTER + LIST_AFTER, done).await;
         }
         let server = Arc::clone(&self.server);
-        let _ = tokio::task::spawn_blocking(move || server.close()).await;
+        // A request that waits for the server of an export ends only when the volume is unmounted by force.
+        let _ = tokio::time::timeout(CLOSE_LIMIT, tokio::task::spawn_blocking(move || server.close())).await;
     }
 
     /// Passes what only this unit's copies hold. Replication is cut and the volumes are not promoted.

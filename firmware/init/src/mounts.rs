@@ -55,7 +55,8 @@ pub fn kernel_trees() -> Result<(), MountError> {
 
 /// Unmounts; a busy one is detached, so that the file system below is at least flushed by the final sync.
 pub fn release(target: &str) {
-    match unmount(target, UnmountFlags::empty()) {
+    // By force: requests to a server that does not answer are ended. Disks take no notice of it.
+    match unmount(target, UnmountFlags::FORCE) {
         Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
         Err(error) => {
             crate::console::say(&format!("{target} is still in use ({error}), made read-only and detached"));

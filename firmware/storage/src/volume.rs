@@ -25,7 +25,7 @@ const EXT4_MAGIC: (u64, [u8; 2]) = (1080, [0x53, 0xef]);
 /// How long the users of a volume have to die after SIGKILL, in steps of [`DEATH_STEP`].
 const DEATH_STEPS: u32 = 50;
 /// How long a server may take to store what is left to be written, before the unmounting gives it up. Nobody was told that it is stored.
-const FLUSH_LIMIT: Duration = Duration::from_secs(8);
+const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 /// Pause between attempts to unmount.
 const DEATH_STEP: Duration = Duration::from_millis(20);
 
