@@ -17,6 +17,8 @@ use crate::qemu::{
 };
 use crate::watch::Watch;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 /// Names of the units; index 0 is the configured primary.
 pub use twinpost_scenario::UNITS;
@@ -98,6 +100,8 @@ pub struct Pair {
     has_vip6: bool,
     _next_hop: Host,
     _nas: Option<Host>,
+    /// The NFS server answers.
+    pub nas_answers: Arc<AtomicBool>,
     /// The book of all mail.
     pub ledger: Ledger,
     /// What the client sends.
@@ -148,11 +152,12 @@ impl Pair {
             lans[0].add_plug(),
             vec![Box::new(NextHop::new(ledger.clone())), Box::new(WebPage::new(ledger.clone())?)],
         );
+        let nas_answers = Arc::new(AtomicBool::new(true));
         let nas = settings.nfs.then(|| {
             Host::start(
                 HostSettings { mac: [0x52, 0x54, 0, 0xC, 0, 30], ip: provision::NAS },
                 lans[0].add_plug(),
-                vec![Box::new(Nas::new(provision::NAS_EXPORT))],
+                vec![Box::new(Nas::new(provision::NAS_EXPORT, Arc::clone(&nas_answers)))],
             )
         });
         Ok(Self {
@@ -162,6 +167,7 @@ impl Pair {
             has_vip6: settings.settings.iter().any(|(_, value)| value.contains(&provision::VIP6.to_string())),
             _next_hop: next_hop,
             _nas: nas,
+            nas_answers,
             ledger,
             load,
             outages,

@@ -123,6 +123,8 @@ pub enum Action {
     ClockJump(usize, bool, Duration),
     /// `next-hop stop|start` (addition): the next hop refuses every message for now, so that mail stays queued; accepts when true.
     NextHop(bool),
+    /// `nas stop|start` (addition): the NFS server answers nothing for now, and forgets nothing; answers when true.
+    Nas(bool),
     /// `reboot <unit>`
     Reboot(usize),
     /// `service stop|start <unit> <service>`: starts when true.

@@ -140,6 +140,7 @@ enum Deed {
     Stress,
     Clock,
     NextHop,
+    Nas,
     Reboot,
     Service,
     Step,
@@ -156,6 +157,7 @@ fn action(words: &mut Words<'_>) -> Parsed<Action> {
         ("stress", Deed::Stress),
         ("clock", Deed::Clock),
         ("next-hop", Deed::NextHop),
+        ("nas", Deed::Nas),
         ("reboot", Deed::Reboot),
         ("service", Deed::Service),
         ("step", Deed::Step),
@@ -198,6 +200,7 @@ fn action(words: &mut Words<'_>) -> Parsed<Action> {
             let (forward, time) = words.signed_time()?;
             Action::ClockJump(unit, forward, time)
         }
+        Deed::Nas => Action::Nas(words.choice(&[("start", true), ("stop", false)])?),
         Deed::NextHop => Action::NextHop(words.choice(&[("start", true), ("stop", false)])?),
         Deed::Reboot => Action::Reboot(words.unit()?),
         Deed::Step => {

@@ -110,6 +110,7 @@ fn every_action_of_the_table() {
             Action::LinkFlap(Duration::from_secs(4), Duration::from_secs(600), 0, 3),
         ),
         ("at 1s next-hop stop", Action::NextHop(false)),
+        ("at 1s nas stop", Action::Nas(false)),
         ("at 1s set on-failure off", Action::Set("on-failure".into(), "off".into())),
         ("load stop", Action::Load(None)),
         (

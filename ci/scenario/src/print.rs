@@ -61,6 +61,7 @@ impl Display for Action {
             Self::LinkFlap(period, time, unit, port) => {
                 write!(f, "link flap {} {} {}", Time(*period), Time(*time), Port(*unit, *port))
             }
+            Self::Nas(answers) => write!(f, "nas {}", if *answers { "start" } else { "stop" }),
             Self::NextHop(accepts) => write!(f, "next-hop {}", if *accepts { "start" } else { "stop" }),
             Self::PowerCut(unit) => write!(f, "power cut {}", name(*unit)),
             Self::PowerRestore(unit) => write!(f, "power restore {}", name(*unit)),

@@ -33,6 +33,7 @@ fn why_refused(step: &Step) -> Option<&'static str> {
         What::Expect(_) => return None,
     };
     match action {
+        Action::Nas(_) => Some("the simulator knows who has the export mounted, not whether its server answers"),
         Action::Set(..) => Some("settings are read at the start only"),
         Action::Kill(_, service, signal) if service == "had" => {
             (![3, 6, 9, 11, 15, 18, 19].contains(signal)).then_some("had is killed, stopped (19) or continued (18)")

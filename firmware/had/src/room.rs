@@ -34,7 +34,10 @@ pub async fn watch(unit: Arc<Unit>) {
         for volume in VolumeId::ALL {
             let i = volume.index();
             let peer = peer.as_ref().map(|peer| &peer[i]);
-            let trouble = partitions[i].and_then(|mib| size_trouble(volume, mib, &own[i], peer));
+            // A volume that is not replicated has the size of nobody else; what is told of it is the other one's.
+            let replicated = !unit.executor.drbd.is_local(volume);
+            let trouble =
+                partitions[i].filter(|_| replicated).and_then(|mib| size_trouble(volume, mib, &own[i], peer));
             set(&unit, &format!("size-{}", volume.name()), trouble);
         }
     }

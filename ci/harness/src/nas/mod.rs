@@ -12,6 +12,8 @@ mod xdr;
 use crate::clock::Micros;
 use crate::host::{Application, Connection, Net};
 use protocol::{MAPPER_PORT, PORT, Server};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// Connections waited for on each port; a unit's kernel uses one for each program, and a few may be left of units that died.
@@ -25,6 +27,7 @@ const UNSENT_MAX: usize = 1 << 20;
 pub struct Nas {
     server: Server,
     desks: Vec<Desk>,
+    answers: Arc<AtomicBool>,
 }
 
 struct Desk {
@@ -34,10 +37,10 @@ struct Desk {
 }
 
 impl Nas {
-    /// An empty export of this path.
+    /// An empty export of this path. While `answers` is false, connections are taken and nothing is answered: what a server does that hangs.
     #[must_use]
-    pub fn new(export: &str) -> Self {
-        Self { server: Server::new(export, wall_clock()), desks: Vec::new() }
+    pub fn new(export: &str, answers: Arc<AtomicBool>) -> Self {
+        Self { server: Server::new(export, wall_clock()), desks: Vec::new(), answers }
     }
 }
 
@@ -50,7 +53,8 @@ impl Application for Nas {
         }
         let mut index = 0;
         while index < self.desks.len() {
-            if self.desks[index].serve(now, net, &mut self.server) {
+            let answers = self.answers.load(Ordering::Relaxed);
+            if self.desks[index].serve(now, net, answers.then_some(&mut self.server)) {
                 index += 1;
             } else {
                 self.desks.swap_remove(index).connection.abandon(net);
@@ -61,8 +65,12 @@ impl Application for Nas {
 
 impl Desk {
     /// False when the connection is over.
-    fn serve(&mut self, now: Micros, net: &mut Net<'_>, server: &mut Server) -> bool {
+    fn serve(&mut self, now: Micros, net: &mut Net<'_>, server: Option<&mut Server>) -> bool {
         self.connection.pump(net);
+        let Some(server) = server else {
+            self.heard = now;
+            return !self.connection.has_ended(net);
+        };
         while self.connection.unsent() < UNSENT_MAX {
             let Ok(record) = xdr::take_record(self.connection.inbox()) else { return false };
             let Some(record) = record else { break };

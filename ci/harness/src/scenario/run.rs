@@ -9,6 +9,7 @@ use crate::clock::Micros;
 use crate::console::ConsoleError;
 use crate::mail::Summary;
 use crate::pair::{Pair, PairError, PairSettings, UNITS};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use twinpost_scenario::{Action, DiskFault, Expectation, Group, Scenario, Step, What};
 use twinpost_types::{DiskState, EffectiveMode};
@@ -243,6 +244,7 @@ impl Runner<'_> {
                 let command = format!("diagnose system process kill {service} {signal}");
                 self.operate(step, *unit, &command, true)?;
             }
+            Action::Nas(answers) => self.pair.nas_answers.store(*answers, Ordering::Relaxed),
             Action::NextHop(accepts) => self.pair.ledger.set_next_hop(*accepts),
             Action::Reboot(unit) => self.operate(step, *unit, "execute reboot", true)?,
             Action::Service(unit, start, service) => {

@@ -174,8 +174,11 @@ impl HandOver {
                         Taker::Peer => "of volumes that are not synchronised, to the PRIMARY",
                         Taker::Own => "left on this unit's own partition, to the mail data on the server",
                     };
-                    self.shared
-                        .event("handover-done", &format!("{what} {}: {}", self.complete(), words(counts)));
+                    let pace = self.complete();
+                    // Most units have nothing that was left; that is no news at every start.
+                    if taker == Taker::Peer || counts.queue_found + counts.mail_found > 0 {
+                        self.shared.event("handover-done", &format!("{what} {pace}: {}", words(counts)));
+                    }
                 }
                 Err(HandOverError::Pass(PassError::Stopped)) => {}
                 // The lists are made a while after the mail service started.
