@@ -41,5 +41,6 @@ fn settings(next_hop: &str) -> Result<MailSettings, Box<dyn Error>> {
         local_domains: vec!["local.test".into()],
         mailboxes: vec![Mailbox { address: "alice@local.test".into(), password: "s3cret: 1".into() }],
         virtual_ips: vec!["192.0.2.10".parse()?],
+        nfs: false,
     })
 }
