@@ -24,7 +24,8 @@ const HOUR: u64 = 3600 * SECOND;
 /// A check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Check {
-    /// At most one unit writes on one data generation, and never two at all outside of a recorded partition. An export is mounted by one.
+    /// At most one unit writes on one data generation, and never two at all outside of a recorded partition. Two units that can hear
+    /// each other do not both keep an export mounted for more than 25 s.
     OneWriter,
     /// No acknowledged message is overwritten, or missing on the copy that is promoted.
     NothingLost,
@@ -89,6 +90,8 @@ pub(crate) struct Memory {
     /// All heartbeat links failed while no unit had the role, and they still fail. One waits ten seconds for the other, but a plan that failed
     /// is tried again just then (seed 2088889): both look for the addresses before either has claimed them, and only a link could tell them.
     parted_without_primary: bool,
+    /// Both have an export mounted and can hear each other since then.
+    mounted_since: Option<u64>,
     /// Both answer for a virtual IP and hear each other's announcements since then.
     contested_since: Option<u64>,
     fence_asked: [bool; 2],
@@ -256,7 +259,6 @@ impl World {
         let [a, b] = &self.units;
         let writes = |unit: &crate::unit::Unit| unit.writes() && unit.kernel_runs(now);
         let both = writes(a) && writes(b);
-        let mounted = [a, b].iter().all(|unit| unit.mounted && unit.kernel_runs(now));
         let same = a.disk.generation == b.disk.generation;
         let answers = |i: usize| {
             let unit = &self.units[i];
@@ -270,7 +272,10 @@ impl World {
         if both && (same || !apart) {
             self.violate(Check::OneWriter, || "both units write".into());
         }
-        if self.nfs && mounted && !apart {
+        // A primary that was cut off, or cannot let go of its drive, keeps it until it has heard that it was replaced, or is reset; its queue, which
+        // is replicated, is frozen meanwhile.
+        let together = self.judge.mounted_since.filter(|_| self.nfs);
+        if together.is_some_and(|since| now > since + CONTESTED_MAX) {
             self.violate(Check::OneWriter, || "both units have the export with the mail data mounted".into());
         }
         if two && !apart {
@@ -329,6 +334,9 @@ impl World {
             gives.mode == EffectiveMode::Primary && gives.released && takes.mode == EffectiveMode::Primary
         };
         let parted = deaf && (0..2).any(replaced);
+        let mounted = self.units.iter().all(|unit| unit.mounted && unit.kernel_runs(now));
+        let together = mounted && !deaf && !stalled;
+        self.judge.mounted_since = together.then(|| self.judge.mounted_since.unwrap_or(now));
         let powered = self.units.iter().all(|unit| unit.powered);
         let orphans = self.units.iter().all(|unit| unit.mode != EffectiveMode::Primary);
         self.judge.parted_without_primary = deaf && (orphans || self.judge.parted_without_primary);
@@ -394,7 +402,7 @@ mod tests {
             (0..2).for_each(|unit| world.apply_power_restore(unit));
             assert!(world.wait(120 * SECOND, |world| world.whole() == Ok(0)));
             (world.nfs, world.units[1].mounted) = (nfs, mounted);
-            world.check();
+            world.run_until(world.now + CONTESTED_MAX + SECOND);
             let found = world.violation.is_some_and(|violation| violation.check == Check::OneWriter);
             assert_eq!(found, seen, "nfs {nfs}, mounted {mounted}");
         }

@@ -66,7 +66,7 @@ pub fn scenario(seed: u64) -> Scenario {
         group: Group::ActivePassive,
         firmware: Firmware::Bios,
         machines: [MachineKind::default(); 2],
-        nfs: false,
+        nfs: seed.is_multiple_of(2),
         settings: settings.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect(),
         steps: Vec::new(),
     };
