@@ -1,5 +1,5 @@
 //! Bad input on real units: foreign, forged and replayed datagrams, unequal drives, a smaller replacement drive, a full state partition,
-//! an unreadable mail volume, different HA passwords, provisioning disks that are none. Each function is one test: it tells what it saw, or what was not as it must
+//! an unreadable mail volume, different HA passwords, provisioning disks that are none, mailboxes that move to a server. Each function is one test: it tells what it saw, or what was not as it must
 //! be. That every message says what to do is part of each. Boots are expensive under emulation, so one pair meets several faults in turn.
 //!
 //! What happens to altered images is `boot`'s; what units do when power and cables fail is written in scenario files.
@@ -7,11 +7,13 @@
 mod damage;
 mod drive;
 mod frames;
+mod moved;
 mod pair;
 mod password;
 mod provisioning;
 
 pub use drive::smaller_drive;
+pub use moved::moved_to_nfs;
 pub use pair::foreign_input;
 pub use password::wrong_password;
 pub use provisioning::bad_provisioning;
@@ -41,7 +43,7 @@ pub struct Test {
 }
 
 /// All of them, the cheapest first.
-pub const ALL: [Test; 4] = [
+pub const ALL: [Test; 5] = [
     Test {
         name: "bad provisioning disks change nothing and are explained",
         folder: "bad-provisioning",
@@ -59,6 +61,12 @@ pub const ALL: [Test; 4] = [
         folder: "smaller-drive",
         only_in_full: true,
         run: smaller_drive,
+    },
+    Test {
+        name: "mailboxes that were replicated move to an NFS server, each message once",
+        folder: "moved-to-nfs",
+        only_in_full: true,
+        run: moved_to_nfs,
     },
     Test {
         name: "foreign datagrams, unequal drives, full state, garbled volume",
