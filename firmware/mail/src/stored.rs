@@ -1,8 +1,8 @@
 //! After a takeover: recipients whose message already lies in their mailbox are marked as done in the queue, so that nothing is
 //! delivered into a local mailbox twice (`spec/ha.md` section 8, `spec/mail.md` "Durability"). The unit that died had stored the
-//! message, but its mark in the queue file was younger than the last sync. Only files of `active` can be affected: Postfix moves
-//! a message there before every delivery. Runs before Postfix starts; relayed mail is not looked at. Handed-over messages are looked at
-//! before they are placed: their unit may have died in the same way.
+//! message, but its mark in the queue file was younger than the last sync. Postfix moves a message to `active` before every delivery, and
+//! that move may have been younger as well: so `incoming` is looked at too, and what is due in `deferred`. Runs before Postfix starts; relayed
+//! mail is not looked at. Handed-over messages are looked at before they are placed: their unit may have died in the same way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -19,8 +19,13 @@ const HEADER_BYTES: u64 = 4096;
 const NEWEST: usize = 64;
 /// The same for handed-over messages: their unit has been away for a while.
 const NEWEST_LATER: usize = 256;
-/// Most files of `active` (`qmgr_message_active_limit`).
+/// Most files of `active` (`qmgr_message_active_limit`), and as many of `incoming`.
 const FILES_MAX: usize = 20_000;
+/// Most files of `deferred` that are looked at, those that are due only: a takeover waits for it, and what was just moved is among few
+/// unless the next hop has been away for long.
+const DUE_MAX: usize = 1000;
+/// Folders below `deferred` (`hash_queue_depth` is 1), bytes of their names.
+const HASH_NAME_BYTES: usize = 1;
 
 /// What was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,19 +43,45 @@ struct Recipient {
     offset: u64,
 }
 
-/// Looks through `active` below `spool` and the mailboxes below `mailboxes`.
+/// Looks through the queue below `spool` and the mailboxes below `mailboxes`.
 ///
 /// # Errors
-/// `active` cannot be listed. A single file that cannot be read or written is left to Postfix.
+/// `active` or `incoming` cannot be listed. A single file that cannot be read or written is left to Postfix.
 pub fn settle(spool: &Path, mailboxes: &Path, domains: &BTreeSet<String>) -> io::Result<Settled> {
+    settle_at(spool, mailboxes, domains, SystemTime::now())
+}
+
+fn settle_at(
+    spool: &Path,
+    mailboxes: &Path,
+    domains: &BTreeSet<String>,
+    now: SystemTime,
+) -> io::Result<Settled> {
     let mut stored = Stored::new(mailboxes, domains, NEWEST);
-    if !domains.is_empty() {
-        for entry in std::fs::read_dir(spool.join("active"))?.take(FILES_MAX) {
+    if domains.is_empty() {
+        return Ok(stored.settled);
+    }
+    for folder in ["active", "incoming"] {
+        for entry in std::fs::read_dir(spool.join(folder))?.take(FILES_MAX) {
             let entry = entry?;
             stored.settle(&entry.path(), &entry.file_name().to_string_lossy());
         }
     }
+    for path in due(&spool.join("deferred"), now) {
+        stored.settle(&path, &path.file_name().unwrap_or_default().to_string_lossy());
+    }
     Ok(stored.settled)
+}
+
+/// Deferred files whose time has come: that of the next attempt is their modification time (Postfix `qmgr_deliver.c`).
+fn due(deferred: &Path, now: SystemTime) -> Vec<PathBuf> {
+    let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let hashed = entries(deferred).filter(|entry| entry.file_name().len() == HASH_NAME_BYTES);
+    let files = hashed.flat_map(|folder| entries(&folder.path()));
+    let is_due = |entry: &std::fs::DirEntry| {
+        entry.metadata().and_then(|data| data.modified()).is_ok_and(|time| time <= now)
+    };
+    files.filter(is_due).take(DUE_MAX).map(|entry| entry.path()).collect()
 }
 
 /// As [`settle`], for one file that was handed over and is not in the queue yet: its path and queue id.
@@ -208,7 +239,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let active = root.path().join("spool/active");
         let inbox = root.path().join("mail/local.test/alice/Maildir/new");
-        for folder in [&active, &inbox] {
+        let incoming = root.path().join("spool/incoming");
+        for folder in [&active, &incoming, &inbox] {
             std::fs::create_dir_all(folder).unwrap();
         }
         let stored = "Return-Path: <>\nReceived: from x\n\tby unit-a (Postfix) with ESMTP id 4abc;\n\tdate\n\nid 4new\n";
@@ -222,6 +254,30 @@ mod tests {
         let after = super::recipients(&std::fs::read(active.join("4abc")).unwrap());
         assert_eq!(after.iter().map(|one| one.address.as_str()).collect::<Vec<_>>(), ["far@example.test"]);
         assert_eq!(super::recipients(&std::fs::read(active.join("4new")).unwrap()).len(), 1);
+    }
+
+    #[test]
+    fn a_move_that_was_not_durable_is_seen_where_it_began() {
+        let root = tempfile::tempdir().unwrap();
+        let (spool, mail) = (root.path().join("spool"), root.path().join("mail"));
+        let inbox = mail.join("local.test/alice/Maildir/new");
+        for folder in [&spool.join("active"), &spool.join("incoming"), &spool.join("deferred/4"), &inbox] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        let now = SystemTime::now();
+        let later = now + std::time::Duration::from_secs(60);
+        for (name, time) in [("incoming/4in", now), ("deferred/4/4due", now), ("deferred/4/4wait", later)] {
+            let id = name.rsplit('/').next().unwrap();
+            std::fs::write(inbox.join(id), format!("Received: by a (Postfix) id {id};\n\n")).unwrap();
+            let path = spool.join(name);
+            std::fs::write(&path, queue_file(&[(b'R', "alice@local.test")])).unwrap();
+            File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        }
+        let domains = BTreeSet::from(["local.test".to_owned()]);
+        let settled = settle_at(&spool, &mail, &domains, now).unwrap();
+        assert_eq!(settled, Settled { open: 2, marked: 2 });
+        let left = |name| super::recipients(&std::fs::read(spool.join(name)).unwrap()).len();
+        assert_eq!([left("incoming/4in"), left("deferred/4/4due"), left("deferred/4/4wait")], [0, 0, 1]);
     }
 
     #[test]
