@@ -18,7 +18,7 @@ use crate::qemu::{
 use crate::watch::Watch;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 /// Names of the units; index 0 is the configured primary.
 pub use twinpost_scenario::UNITS;
@@ -101,7 +101,7 @@ pub struct Pair {
     _next_hop: Host,
     _nas: Option<Host>,
     /// The NFS server answers.
-    pub nas_answers: Arc<AtomicBool>,
+    nas_answers: Arc<AtomicBool>,
     /// The book of all mail.
     pub ledger: Ledger,
     /// What the client sends.
@@ -246,6 +246,11 @@ impl Pair {
     #[must_use]
     pub fn tap(&self, port: usize) -> twinpost_switch::Plug {
         self.lans[port - 1].add_plug()
+    }
+
+    /// Lets the NFS server answer, or not.
+    pub fn set_nas(&self, answers: bool) {
+        self.nas_answers.store(answers, Ordering::Relaxed);
     }
 
     /// Freezes a unit or lets it go on. What happens to its cables meanwhile reaches it afterwards.

@@ -9,7 +9,6 @@ use crate::clock::Micros;
 use crate::console::ConsoleError;
 use crate::mail::Summary;
 use crate::pair::{Pair, PairError, PairSettings, UNITS};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use twinpost_scenario::{Action, DiskFault, Expectation, Group, Scenario, Step, What};
 use twinpost_types::{DiskState, EffectiveMode};
@@ -234,8 +233,7 @@ impl Runner<'_> {
             }
             Action::PowerRestore(unit) => self.pair.power_on(*unit)?,
             Action::Freeze(unit, time) => {
-                // For the next hop and for the other unit it is a power cut: the record of what was just delivered stays behind.
-                self.pair.ledger.book().cut(self.last_action);
+                self.pair.ledger.book().cut(self.last_action); // Its last records stay behind.
                 self.pair.freeze(*unit, true)?;
                 self.thaws.push((Micros::now() + *time, *unit));
             }
@@ -244,7 +242,7 @@ impl Runner<'_> {
                 let command = format!("diagnose system process kill {service} {signal}");
                 self.operate(step, *unit, &command, true)?;
             }
-            Action::Nas(answers) => self.pair.nas_answers.store(*answers, Ordering::Relaxed),
+            Action::Nas(answers) => self.pair.set_nas(*answers),
             Action::NextHop(accepts) => self.pair.ledger.set_next_hop(*accepts),
             Action::Reboot(unit) => self.operate(step, *unit, "execute reboot", true)?,
             Action::Service(unit, start, service) => {
