@@ -151,7 +151,8 @@ mod tests {
             let text = script(index, &[], true);
             let config =
                 twinpost_config::parse(&text, &ports).unwrap_or_else(|error| panic!("{error}\n{text}"));
-            assert_eq!(config.mail_export().unwrap().to_string(), "192.0.2.30:/export/mail");
+            let export = config.mail_export().unwrap();
+            assert_eq!((export.host, export.folder.to_string()), (NAS.into(), NAS_EXPORT.to_owned()));
         }
     }
 

@@ -41,12 +41,6 @@ impl fmt::Display for ExportPath {
     }
 }
 
-impl AsRef<str> for ExportPath {
-    fn as_ref(&self) -> &str {
-        &self.0
-    }
-}
-
 /// A server's export that carries mail data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Export {
@@ -56,16 +50,6 @@ pub struct Export {
     pub folder: ExportPath,
     /// TCP port of NFS.
     pub port: u16,
-}
-
-impl fmt::Display for Export {
-    /// As mount(8) writes it: `192.0.2.30:/export/mail`, `[2001:db8::30]:/export/mail`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host {
-            IpAddr::V4(host) => write!(f, "{host}:{}", self.folder),
-            IpAddr::V6(host) => write!(f, "[{host}]:{}", self.folder),
-        }
-    }
 }
 
 /// The settings as typed; what is in force is [`Config::mail_export`].
@@ -221,14 +205,5 @@ mod tests {
         {
             assert!(bad.parse::<ExportPath>().is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn an_export_is_written_as_mount_does() {
-        let folder: ExportPath = "/export/mail".parse().unwrap();
-        let export =
-            |host: &str| Export { host: host.parse().unwrap(), folder: folder.clone(), port: PORT_DEFAULT };
-        assert_eq!(export("192.0.2.30").to_string(), "192.0.2.30:/export/mail");
-        assert_eq!(export("2001:db8::30").to_string(), "[2001:db8::30]:/export/mail");
     }
 }

@@ -133,6 +133,23 @@ impl Connection {
     }
 }
 
+/// Serves each of a server's connections once, kept in its `desks`; what `serve` says has ended gives its socket back.
+pub fn serve_each<D>(
+    desks: &mut Vec<D>,
+    net: &mut Net<'_>,
+    mut serve: impl FnMut(&mut D, &mut Net<'_>) -> bool,
+    connection: impl Fn(D) -> Connection,
+) {
+    let mut index = 0;
+    while index < desks.len() {
+        if serve(&mut desks[index], net) {
+            index += 1;
+        } else {
+            connection(desks.swap_remove(index)).abandon(net);
+        }
+    }
+}
+
 fn new_socket() -> Socket<'static> {
     let buffer = || SocketBuffer::new(vec![0; WINDOW_BYTES]);
     let mut socket = Socket::new(buffer(), buffer());

@@ -8,7 +8,7 @@
 mod connection;
 mod wire;
 
-pub use connection::{Connection, LINE_BYTES_MAX};
+pub use connection::{Connection, LINE_BYTES_MAX, serve_each};
 pub use wire::{Mac, Seen};
 
 use crate::clock::Micros;

@@ -5,7 +5,7 @@
 use super::book::AttemptId;
 use super::ledger::Ledger;
 use crate::clock::Micros;
-use crate::host::{Application, Connection, Net};
+use crate::host::{Application, Connection, Net, serve_each};
 use std::time::Duration;
 
 /// SMTP.
@@ -99,14 +99,8 @@ impl Application for NextHop {
             let connection = Connection::listen(net, PORT);
             self.desks.push(Desk { connection, dialogue: Dialogue::default(), heard: now });
         }
-        let mut index = 0;
-        while index < self.desks.len() {
-            if self.desks[index].serve(now, net, &self.ledger) {
-                index += 1;
-            } else {
-                self.desks.swap_remove(index).connection.abandon(net);
-            }
-        }
+        let ledger = &self.ledger;
+        serve_each(&mut self.desks, net, |desk, net| desk.serve(now, net, ledger), |desk| desk.connection);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::ledger::Ledger;
 use crate::clock::Micros;
-use crate::host::{Application, Connection, Net};
+use crate::host::{Application, Connection, Net, serve_each};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,14 +68,8 @@ impl Application for WebPage {
             let connection = Connection::listen(net, PORT);
             self.desks.push(Desk { connection, tls, request: Vec::new(), answered: false, heard: now });
         }
-        let mut index = 0;
-        while index < self.desks.len() {
-            if self.desks[index].serve(now, net, &self.ledger) {
-                index += 1;
-            } else {
-                self.desks.swap_remove(index).connection.abandon(net);
-            }
-        }
+        let ledger = &self.ledger;
+        serve_each(&mut self.desks, net, |desk, net| desk.serve(now, net, ledger), |desk| desk.connection);
     }
 }
 

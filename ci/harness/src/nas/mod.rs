@@ -10,7 +10,7 @@ mod tree;
 mod xdr;
 
 use crate::clock::Micros;
-use crate::host::{Application, Connection, Net};
+use crate::host::{Application, Connection, Net, serve_each};
 use protocol::{MAPPER_PORT, PORT, Server};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,15 +51,10 @@ impl Application for Nas {
                 self.desks.push(Desk { port, connection: Connection::listen(net, port), heard: now });
             }
         }
-        let mut index = 0;
-        while index < self.desks.len() {
-            let answers = self.answers.load(Ordering::Relaxed);
-            if self.desks[index].serve(now, net, answers.then_some(&mut self.server)) {
-                index += 1;
-            } else {
-                self.desks.swap_remove(index).connection.abandon(net);
-            }
-        }
+        let (server, answers) = (&mut self.server, self.answers.load(Ordering::Relaxed));
+        let serve =
+            |desk: &mut Desk, net: &mut Net<'_>| desk.serve(now, net, answers.then_some(&mut *server));
+        serve_each(&mut self.desks, net, serve, |desk| desk.connection);
     }
 }
 
